@@ -1,0 +1,215 @@
+"""Direct Preference Optimization that reads each prompt once.
+
+TRL computes everything from one call, ``model(..., labels=labels, fused_lm_head=True)``, whose
+outputs are scores of single tokens. Here, while TRL makes this call, the model's forward is
+replaced by one that lays each pair into one row (see `packing`), and hands TRL's language-model
+head the answers' hidden states only. The scores come back in TRL's own layout, so that its losses,
+metrics and handling of the reference stay as they are.
+
+On a CPU, with a prompt of 450 tokens and answers of 64, a step costs a quarter of TRL's: TRL reads
+every prompt twice and there computes logits over the whole vocabulary for every prompt token.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils.generic import ModelOutput
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.sft_trainer import SFTTrainer
+
+from rlrf4rec.alignment.packing import (
+    ScoringPlan,
+    plan_answers,
+    plan_pairs,
+    shared_prompt_lengths,
+)
+
+_log = logging.getLogger(__name__)
+
+_ATTENTION_WITH_FREE_MASKS = ("sdpa", "eager")
+_ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+
+_Planner = Callable[[Tensor, Tensor, Tensor], ScoringPlan]
+"""From a batch's input_ids, attention_mask and labels."""
+
+
+class SharedPromptDPOTrainer(DPOTrainer):
+    """TRL's `DPOTrainer`, the same in every result, faster on pairs that share a long prompt.
+
+    Takes the arguments of `DPOTrainer`. Where a model or a batch does not allow it (see
+    `find_obstacle`), the rows are left as they are, which is logged once.
+    """
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kw: Any) -> Any:
+        """The loss of a batch (signature of `transformers.Trainer.compute_loss`)."""
+        with self._shared_prompts():
+            return super().compute_loss(model, inputs, *args, **kw)  # type: ignore[no-untyped-call]
+
+    def compute_ref_log_probs(
+        self, model: nn.Module, inputs: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of chosen and rejected answers under the reference, ``[b]`` each."""
+        with self._shared_prompts():
+            log_probs = super().compute_ref_log_probs(model, inputs)  # type: ignore[no-untyped-call]
+        chosen, rejected = log_probs
+        return chosen, rejected
+
+    @contextmanager
+    def _shared_prompts(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(share_prompts(causal_model(self.model)))
+            if self.ref_model is not None:
+                ref_model = self.accelerator.unwrap_model(self.ref_model)
+                stack.enter_context(share_prompts(causal_model(ref_model)))
+            yield
+
+
+class AnswersOnlySFTTrainer(SFTTrainer):
+    """TRL's `SFTTrainer`, the same in every result, without logits for prompt tokens."""
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kw: Any) -> Any:
+        """The loss of a batch (signature of `transformers.Trainer.compute_loss`)."""
+        with score_answers_only(causal_model(self.model)):
+            return super().compute_loss(model, inputs, *args, **kw)  # type: ignore[no-untyped-call]
+
+
+def causal_model(model: nn.Module | None) -> PreTrainedModel:
+    """The language model itself, without PEFT's wrapper."""
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(inner, PreTrainedModel)
+    return inner
+
+
+@contextmanager
+def share_prompts(model: PreTrainedModel) -> Iterator[None]:
+    """While open, calls with ``fused_lm_head=True`` read the prompt of each pair once.
+
+    Args:
+        model: a causal language model with TRL's fused head; its batches are ``[2b, l]``, chosen
+            rows first.
+    """
+
+    def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
+        prompt_lengths = shared_prompt_lengths(input_ids, attention_mask, labels)
+        obstacle = find_obstacle(model, input_ids.shape[1])
+        if prompt_lengths is None:
+            obstacle = "the two rows of a pair do not start with the same prompt"
+        if obstacle is not None or prompt_lengths is None:
+            _log_once(f"DPO runs without shared prompts, which is slower: {obstacle}.")
+            return plan_answers(input_ids, attention_mask, labels)
+        return plan_pairs(input_ids, attention_mask, labels, prompt_lengths)
+
+    with _planned_forward(model, plan):
+        yield
+
+
+@contextmanager
+def score_answers_only(model: PreTrainedModel) -> Iterator[None]:
+    """While open, calls with ``fused_lm_head=True`` compute no logits for prompt tokens.
+
+    Args:
+        model: a causal language model with TRL's fused head.
+    """
+    with _planned_forward(model, plan_answers):
+        yield
+
+
+def find_obstacle(model: PreTrainedModel, length: int) -> str | None:
+    """Why this model cannot read rows of `length` tokens packed, or None if it can.
+
+    Packing needs attention that takes any mask, positions that can be given, and no state that runs
+    from token to token (as in Mamba). A sliding window is no obstacle while a row fits into it.
+    """
+    config = model.config.get_text_config()
+    implementation = config._attn_implementation
+    if implementation not in _ATTENTION_WITH_FREE_MASKS:
+        return f"{implementation!r} attention takes no mask of its own; 'sdpa' does"
+    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if getattr(model, "_is_stateful", False) or not layers <= _ATTENTION_LAYERS:
+        return f"{config.model_type} has layers other than attention"
+    if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
+        return f"{config.model_type} takes no position_ids"
+    if getattr(config, "alibi", False):
+        return f"{config.model_type} has positions in its attention (ALiBi)"
+    for name in ("sliding_window", "attention_chunk_size"):
+        window = getattr(config, name, None)
+        if window is not None and window < length:
+            return f"rows of {length} tokens exceed {name} {window}"
+    return None
+
+
+@contextmanager
+def _planned_forward(model: PreTrainedModel, make_plan: _Planner) -> Iterator[None]:
+    own_forward = model.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        plannable = (
+            kwargs.get("fused_lm_head")
+            and not args
+            and kwargs.get("labels") is not None
+            and kwargs.get("input_ids") is not None
+            and kwargs.get("attention_mask") is not None
+            # A mixture of experts balances its load over the rows as they are.
+            and not kwargs.get("output_router_logits")
+        )
+        if not plannable:
+            return own_forward(*args, **kwargs)
+        plan = make_plan(kwargs["input_ids"], kwargs["attention_mask"], kwargs.pop("labels"))
+        return _run(model, own_forward, plan, kwargs)
+
+    model.forward = forward
+    try:
+        yield
+    finally:
+        model.forward = own_forward
+
+
+def _run(model: PreTrainedModel, own_forward: Any, plan: ScoringPlan, kwargs: Any) -> ModelOutput:
+    """One call of TRL's fused forward along `plan`, its scores spread into TRL's layout."""
+    kwargs["input_ids"] = plan.input_ids
+    kwargs["attention_mask"] = _mask_for(model, plan.attention_mask)
+    if plan.position_ids is not None:
+        kwargs["position_ids"] = plan.position_ids
+
+    def keep_predictors(module: nn.Module, args: object, output: Any) -> Any:
+        output["last_hidden_state"] = plan.pick(output.last_hidden_state)
+        return output
+
+    # TRL's forward runs the backbone and then its head; between the two, this hook leaves the head
+    # only the hidden states that predict answers.
+    hook = model.base_model.register_forward_hook(keep_predictors)
+    try:
+        outputs = own_forward(**kwargs, shift_labels=plan.targets.unsqueeze(0))
+    finally:
+        hook.remove()
+    per_token = (1, len(plan.targets))
+    spread: ModelOutput = type(outputs)(
+        **{
+            name: plan.spread(value) if value.shape == per_token else value
+            for name, value in outputs.items()
+        }
+    )
+    return spread
+
+
+def _mask_for(model: PreTrainedModel, mask: Tensor) -> Tensor:
+    """Eager attention adds the mask to its scores; sdpa takes a boolean one."""
+    if mask.dim() == 2 or model.config.get_text_config()._attn_implementation == "sdpa":
+        return mask
+    additive = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device)
+    return additive.masked_fill(~mask, torch.finfo(model.dtype).min)
+
+
+@lru_cache
+def _log_once(message: str) -> None:
+    _log.warning(message)

@@ -1,0 +1,108 @@
+"""A finished run as an object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlrf4rec.errors import WorkspaceError
+from rlrf4rec.evaluation.results import Results, read_results
+from rlrf4rec.progress import Reporter, Silent
+from rlrf4rec.workspace import Workspace
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from rlrf4rec.serving import Ranking, RankRequest, Reranker
+    from rlrf4rec.serving.requests import History
+
+
+def load_run(folder: Path | str) -> Run:
+    """Open a finished run.
+
+    Raises:
+        WorkspaceError: not a run folder, or a run that is not finished.
+    """
+    Workspace(folder).require_run()
+    return Run(Path(folder), read_results(Path(folder) / "results.json"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run; `load_run` makes it.
+
+    Attributes:
+        folder: where it lies.
+        results: what it has shown.
+    """
+
+    folder: Path
+    results: Results
+
+    @cached_property
+    def texts(self) -> pl.DataFrame:
+        """The deployed preference texts: ``user_id``, ``sample``, ``text``.
+
+        Raises:
+            WorkspaceError: the file is missing or damaged.
+        """
+        import polars as pl
+
+        path = self.folder / "deployed" / "texts.parquet"
+        try:
+            return pl.read_parquet(path).select("user_id", "sample", "text")
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise WorkspaceError(
+                "a finished run's texts",
+                found=f"{path}: {type(error).__name__}",
+                remedy="Delete the folder 'deployed' and make it again: rlrf4rec evaluate RUN",
+            ) from error
+
+    @cached_property
+    def reranker(self) -> Reranker:
+        """The deployed reranker, loaded once.
+
+        Raises:
+            WorkspaceError: its files are missing or damaged.
+        """
+        from rlrf4rec.serving import Reranker
+
+        return Reranker.load(self.folder)
+
+    def rerank(
+        self,
+        candidates: Sequence[str],
+        *,
+        user_id: str | None = None,
+        history: History | None = None,
+    ) -> Ranking:
+        """Rank one candidate list; see `Reranker.rerank`."""
+        return self.reranker.rerank(candidates, user_id=user_id, history=history)
+
+    def rerank_many(self, requests: Sequence[RankRequest]) -> list[Ranking]:
+        """Rank many candidate lists at once; see `Reranker.rerank_many`."""
+        return self.reranker.rerank_many(requests)
+
+    def infer(
+        self, user_ids: Sequence[str], n_samples: int = 1, reporter: Reporter | None = None
+    ) -> pl.DataFrame:
+        """Let the run's LLM write texts for users of the log; see `infer_texts`.
+
+        Raises:
+            RLRF4RecError: unknown users, missing parts, or a run that another process writes to.
+        """
+        from rlrf4rec.loop import run_rounds
+        from rlrf4rec.running import run_config
+        from rlrf4rec.stages.inferring import infer_texts
+        from rlrf4rec.stages.world import open_world
+
+        workspace = Workspace(self.folder, replay=True)
+        # The lock is not held while the LLM writes: that goes nowhere near the run's folder.
+        with workspace.lock():
+            world = open_world(run_config(self.folder), workspace)
+            trail = run_rounds(world)
+        world = dataclasses.replace(world, reporter=reporter or Silent())
+        return infer_texts(world, trail, user_ids, n_samples)

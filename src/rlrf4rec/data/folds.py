@@ -1,0 +1,90 @@
+"""User folds: who is trained on, who chooses when to stop, who is tested."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from rlrf4rec.config import FoldsConfig
+from rlrf4rec.errors import DataError
+from rlrf4rec.records import Folds, IntArray
+
+
+def make_folds(n_users: int, folds: FoldsConfig, seed: int) -> Folds:
+    """Assign every user a half, a role and a recommender fold, in a seeded random order.
+
+    ``split``: ``test_share`` of the users are test users (half 1, fold 0); the others train (half
+    0, fold -1). ``cross``: two halves that differ by one user at most, and `recommender_folds`
+    folds over all users, balanced within each half. In both, ``validation_share`` of each half's
+    training users are validation users.
+
+    Raises:
+        DataError: too few users to give every part one.
+    """
+    needed = 3 if folds.protocol == "split" else max(4, folds.recommender_folds)
+    if n_users < needed:
+        raise DataError(
+            f"at least {needed} users for protocol {folds.protocol!r}",
+            found=f"{n_users} users",
+            remedy="Keep more users (data.max_users, lists.min_history), or lower "
+            "folds.recommender_folds.",
+        )
+    order = np.random.default_rng(seed).permutation(n_users)
+    if folds.protocol == "split":
+        return _split(order, folds)
+    return _cross(order, folds)
+
+
+def folds_to_frame(folds: Folds) -> pl.DataFrame:
+    """One row a user: ``user``, ``half``, ``role``, ``fold``, as it is stored."""
+    return pl.DataFrame(
+        {
+            "user": np.arange(len(folds.half), dtype=np.int32),
+            "half": folds.half.astype(np.int32),
+            "role": folds.role.tolist(),
+            "fold": folds.fold.astype(np.int32),
+        },
+        schema_overrides={"role": pl.String},
+    )
+
+
+def folds_from_frame(frame: pl.DataFrame) -> Folds:
+    """The inverse of `folds_to_frame`; rows may come in any order."""
+    frame = frame.sort("user")
+    return Folds(
+        half=frame["half"].to_numpy().astype(np.int64),
+        role=np.array(frame["role"].to_list(), dtype=np.str_),
+        fold=frame["fold"].to_numpy().astype(np.int64),
+    )
+
+
+def _split(order: IntArray, folds: FoldsConfig) -> Folds:
+    n = len(order)
+    n_test = _share(folds.test_share, n, keep=2)
+    test, train = order[:n_test], order[n_test:]
+    half = np.zeros(n, dtype=np.int64)
+    half[test] = 1
+    fold = np.full(n, -1, dtype=np.int64)
+    fold[test] = 0
+    role = np.full(n, "train", dtype="<U10")
+    role[test] = "test"
+    role[train[: _share(folds.validation_share, len(train), keep=1)]] = "validation"
+    return Folds(half, role, fold)
+
+
+def _cross(order: IntArray, folds: FoldsConfig) -> Folds:
+    n = len(order)
+    half = np.zeros(n, dtype=np.int64)
+    half[order[n // 2 :]] = 1
+    # Dealt out in one go over both halves: balanced in each half and over all.
+    fold = np.empty(n, dtype=np.int64)
+    fold[order] = np.arange(n) % folds.recommender_folds
+    role = np.full(n, "train", dtype="<U10")
+    for members in (order[: n // 2], order[n // 2 :]):
+        role[members[: _share(folds.validation_share, len(members), keep=1)]] = "validation"
+    return Folds(half, role, fold)
+
+
+def _share(share: float, n: int, keep: int) -> int:
+    """The nearest whole number to ``share * n``, at least 1, with ``keep`` users left over."""
+    return min(max(1, round(share * n)), n - keep)

@@ -1,0 +1,181 @@
+"""Files as they stand, before any check of their values: what every source hands to `cleaning`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from rlrf4rec.errors import DataError
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A file's rows in the file's order, none left out, so that a row can be named in an error.
+
+    Attributes:
+        path: the file.
+        frame: its columns, under the names `cleaning` knows (``user_id``, ``rating``, …).
+        first_row: the file's number of the frame's first row: 2 below a header, else 1.
+        names: what a column is called in the file, where that differs.
+    """
+
+    path: Path
+    frame: pl.DataFrame
+    first_row: int = 1
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def place(self, index: int, column: str) -> str:
+        """File, row, column and value of one cell, for an error message."""
+        value = str(self.frame[column][index])
+        shown = value if len(value) <= 80 else value[:77] + "..."
+        name = self.names.get(column, column)
+        return f"{self.path}, row {self.first_row + index}, column {name!r}, value {shown!r}"
+
+
+@dataclass(frozen=True)
+class RawLog:
+    """A source's three tables.
+
+    Attributes:
+        name: what the source calls itself.
+        interactions: ``user_id``, ``item_id`` and, where the source has them, ``rating``,
+            ``timestamp`` and ``position``; without the last two, the file's order is the order.
+        items: ``item_id``, ``title``, ``details``.
+        users: ``user_id``, ``profile``; None where nothing is known of the users.
+    """
+
+    name: str
+    interactions: RawTable
+    items: RawTable
+    users: RawTable | None = None
+
+
+def require_file(path: Path) -> None:
+    """Raise `DataError` unless the path is a file."""
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "nothing there"
+        raise DataError(
+            f"a file at {path}",
+            found=what,
+            remedy="Check the path in the data section of the configuration; relative paths are "
+            "taken from the configuration file's folder.",
+        )
+
+
+def read_table(path: Path) -> RawTable:
+    """Read a Parquet file (``.parquet``, ``.pq``), a TSV (``.tsv``) or a CSV (any other name).
+
+    Text files are read as UTF-8 and every column as text, so that an id such as ``007`` survives.
+
+    Raises:
+        DataError: no such file, unreadable content, or no rows.
+    """
+    require_file(path)
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".parquet", ".pq"):
+            table = RawTable(path, pl.read_parquet(path))
+        else:
+            separator = "\t" if suffix == ".tsv" else ","
+            frame = pl.read_csv(path, separator=separator, infer_schema=False)
+            table = RawTable(path, frame, first_row=2)
+    except pl.exceptions.NoDataError as error:
+        raise _no_rows(path) from error
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(
+            "a readable CSV (UTF-8, comma, one header row) or Parquet file",
+            found=f"{path}: {reason}",
+            remedy="Mend the file, or save it again in one of these formats.",
+        ) from error
+    if not table.frame.height:
+        raise _no_rows(path)
+    return table
+
+
+def read_delimited(
+    path: Path, separator: str, columns: list[str] | None = None, *, encoding: str = "utf-8"
+) -> RawTable:
+    """Read lines cut at a separator of any length; quote characters are plain data.
+
+    Args:
+        path: the file.
+        separator: for example a tab, ``|`` or ``::``.
+        columns: names of the fields; None: the first line names them.
+        encoding: of the file.
+
+    Raises:
+        DataError: no such file, wrong encoding, no rows, or a row with another number of fields.
+    """
+    require_file(path)
+    try:
+        # Not splitlines(): in Latin-1 it would also cut at U+0085.
+        lines = path.read_bytes().decode(encoding).removeprefix("\ufeff").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"text in {encoding}",
+            found=f"{path}: {error}",
+            remedy="Take the file from the original archive.",
+        ) from error
+    while lines and not lines[-1].strip("\r"):
+        lines.pop()
+    first_row = 1
+    if columns is None and lines:
+        columns = lines.pop(0).rstrip("\r").split(separator)
+        first_row = 2
+    if not lines or columns is None:
+        raise _no_rows(path)
+    fields = pl.Series(lines, dtype=pl.String).str.strip_chars_end("\r").str.split(separator)
+    wrong = (fields.list.len() != len(columns)).arg_true()
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{len(columns)} fields in every row ({', '.join(columns)})",
+            found=f"{path}, row {first_row + row}: {len(fields[row])} fields",
+            remedy="Mend the row, or take the file from the original archive.",
+        )
+    frame = fields.list.to_struct(fields=columns).struct.unnest()
+    return RawTable(path, frame, first_row)
+
+
+def require_columns(table: RawTable, wanted: Mapping[str, str], section: str) -> None:
+    """Check that a table has the columns a setting names.
+
+    Args:
+        table: the table as read.
+        wanted: setting to column name, for example ``{"user": "user_id"}``.
+        section: where the settings stand, for example ``data.columns``.
+
+    Raises:
+        DataError: naming all missing columns, those that are there, and the nearest names.
+    """
+    present = table.frame.columns
+    missing = {setting: name for setting, name in wanted.items() if name not in present}
+    if not missing:
+        return
+    hints = [_hint(setting, name, present, section) for setting, name in missing.items()]
+    raise DataError(
+        f"columns {', '.join(repr(name) for name in wanted.values())} in {table.path}",
+        found=f"no {', '.join(repr(name) for name in missing.values())} among the columns "
+        f"{', '.join(repr(name) for name in present)}",
+        remedy=" ".join(hints),
+    )
+
+
+def _hint(setting: str, name: str, present: list[str], section: str) -> str:
+    folded = {column.strip().lower(): column for column in present}
+    near = difflib.get_close_matches(name.strip().lower(), folded, n=1)
+    suggestion = f" {section}.{setting}: {folded[near[0]]!r} is the nearest name." if near else ""
+    return f"Set {section}.{setting} to the column that holds it.{suggestion}"
+
+
+def _no_rows(path: Path) -> DataError:
+    return DataError(
+        f"at least one row in {path}",
+        found="an empty table",
+        remedy="Check that the file was written completely.",
+    )

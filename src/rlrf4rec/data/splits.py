@@ -1,0 +1,207 @@
+"""Reading histories and candidate lists, after KAR's protocol (arXiv 2306.10933 and its code).
+
+A user's first min(ceil(n / 2), max_reading) interactions are the *reading history*. The rest is
+the *feedback*, cut into consecutive chunks; each chunk among sampled negatives is a candidate
+list. Unlike KAR's code, a negative is an item that its user never touched, early or late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from rlrf4rec.config import Config, ListsConfig
+from rlrf4rec.data.seeds import stable_hash
+from rlrf4rec.errors import DataError
+from rlrf4rec.records import (
+    PADDING,
+    BoolArray,
+    CandidateLists,
+    Dataset,
+    Float32Array,
+    FloatArray,
+    Histories,
+    IntArray,
+)
+
+Kind = Literal["uniform", "popular"]
+
+
+def reading_histories(dataset: Dataset, lists: ListsConfig) -> Histories:
+    """Every user's first min(ceil(n / 2), max_reading) interactions."""
+    user, item, rating, position = _columns(dataset)
+    counts = np.bincount(user, minlength=dataset.n_users)
+    lengths = np.minimum((counts + 1) // 2, lists.max_reading)
+    shape = (dataset.n_users, int(lengths.max(initial=0)))
+    items = np.full(shape, PADDING, dtype=np.int64)
+    ratings = np.full(shape, np.nan, dtype=np.float32)
+    read = position < lengths[user]
+    items[user[read], position[read]] = item[read]
+    ratings[user[read], position[read]] = rating[read]
+    return Histories(items, ratings, lengths)
+
+
+def candidate_lists(
+    dataset: Dataset, config: Config, kind: Kind, draws: int, seed: int
+) -> CandidateLists:
+    """Every feedback chunk among sampled negatives, sorted by user, chunk and draw.
+
+    A list holds `list_size` distinct items. An item that comes twice in a chunk stands in its
+    list once, positive if any of its ratings is; negatives fill the list up. An item is positive
+    if it is of the chunk and its rating is missing or at least ``data.positive_rating``. Lists
+    without a positive stay: who scores them decides what they count.
+
+    Negatives are drawn without replacement from the items that the user has no interaction with
+    in the whole cleaned log, reading history and feedback alike: with equal chances (``uniform``)
+    or in proportion to an item's number of interactions (``popular``). Popularity is counted over
+    the whole cleaned log, all users' feedback included: it shapes the question that is asked, and
+    no model sees it. To *rank* by popularity, use `popularity`, which leaves test feedback out.
+
+    Seeded by (seed, user id, chunk, draw): a user's lists are the same whatever other users there
+    are, apart from the popularity that these add to.
+
+    Args:
+        dataset: the cleaned log.
+        config: its ``lists`` and ``data.positive_rating`` are used; ``lists.kind`` and
+            ``lists.draws`` are not.
+        kind: how negatives are drawn.
+        draws: number of draws of negatives for each chunk.
+        seed: of negatives and order.
+
+    Raises:
+        DataError: a user has touched so many items that a list cannot be filled.
+    """
+    lists = config.lists
+    user, item, rating, _ = _columns(dataset)
+    # The log's ratings are f32: 4.1 in f32 is below 4.1 in f64.
+    positive = np.isnan(rating) | (rating >= np.float32(config.data.positive_rating))
+    weights = _weights(kind, item, dataset.n_items)
+    ends = np.cumsum(np.bincount(user, minlength=dataset.n_users)).tolist()
+    user_ids = dataset.users["user_id"].to_list()
+    heads: list[tuple[int, int, int]] = []
+    rows: list[IntArray] = []
+    labels: list[IntArray] = []
+    start = 0
+    for number, end in enumerate(ends):
+        touched, liked = item[start:end], positive[start:end]
+        start = end
+        negatives = _Negatives(weights, touched)
+        name = stable_hash(user_ids[number])
+        for chunk, span in enumerate(_chunks(len(touched), lists)):
+            items, chunk_labels = _distinct(touched[span], liked[span])
+            missing = lists.list_size - len(items)
+            if len(negatives) < missing:
+                raise _too_few(user_ids[number], len(negatives), missing, dataset.n_items, kind)
+            chunk_labels = np.pad(chunk_labels, (0, missing))
+            for draw in range(draws):
+                rng = np.random.default_rng([seed, name, chunk, draw])
+                full = np.concatenate([items, negatives.draw(rng, missing)])
+                order = rng.permutation(lists.list_size)
+                heads.append((number, chunk, draw))
+                rows.append(full[order])
+                labels.append(chunk_labels[order])
+    head = np.asarray(heads, dtype=np.int64).reshape(-1, 3)
+    shape = (-1, lists.list_size)
+    return CandidateLists(
+        kind,
+        user=head[:, 0],
+        chunk=head[:, 1],
+        draw=head[:, 2],
+        items=np.asarray(rows, dtype=np.int64).reshape(shape),
+        labels=np.asarray(labels, dtype=np.int64).reshape(shape),
+    )
+
+
+def popularity(
+    dataset: Dataset, users_mask: BoolArray, histories: Histories | None = None
+) -> FloatArray:
+    """Interactions of each item ``[i]`` that a ranking by popularity may know.
+
+    Counts all interactions of the users in ``users_mask`` ``[u]`` (the training users) and, where
+    ``histories`` is given, the reading histories of everyone else. The feedback of users outside
+    the mask is never counted.
+    """
+    user, item, _, position = _columns(dataset)
+    counted = users_mask[user]
+    if histories is not None:
+        counted = counted | (position < histories.lengths[user])
+    return np.bincount(item[counted], minlength=dataset.n_items).astype(np.float64)
+
+
+class _Negatives:
+    """The items a user never touched, drawn in proportion to their weights."""
+
+    def __init__(self, weights: FloatArray, touched: IntArray) -> None:
+        left = weights.copy()
+        left[touched] = 0
+        self._items: IntArray = np.flatnonzero(left)
+        self._weights: FloatArray = left[self._items]
+        self._cumulative: FloatArray = np.cumsum(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def draw(self, rng: np.random.Generator, count: int) -> IntArray:
+        """``count`` distinct items, each drawn in proportion to the weights that are left.
+
+        Drawing with replacement and skipping repeats gives that distribution and costs no pass
+        over the catalogue. When repeats eat up the supply (few items, or a few heavy ones), the
+        rest comes from exponential races over the items left (Efraimidis and Spirakis, 2006),
+        which have the same distribution.
+        """
+        points = rng.random(4 * count) * self._cumulative[-1] if count else np.empty(0)
+        places = np.searchsorted(self._cumulative, points, side="right")
+        # Rounding can carry a point onto the last bound.
+        places = np.minimum(places, len(self) - 1)
+        chosen = list(dict.fromkeys(places.tolist()))[:count]
+        missing = count - len(chosen)
+        if missing:
+            arrival = rng.exponential(size=len(self)) / self._weights
+            arrival[chosen] = np.inf
+            chosen += np.argsort(arrival, kind="stable")[:missing].tolist()
+        return self._items[np.asarray(chosen, dtype=np.int64)]
+
+
+def _columns(dataset: Dataset) -> tuple[IntArray, IntArray, Float32Array, IntArray]:
+    """User, item, rating (NaN where there is none) and position of every interaction."""
+    log = dataset.interactions
+    user, item, position = (
+        log[column].to_numpy().astype(np.int64) for column in ("user", "item", "position")
+    )
+    rating = log["rating"].cast(float).fill_null(float("nan")).to_numpy().astype(np.float32)
+    return user, item, rating, position
+
+
+def _weights(kind: Kind, item: IntArray, n_items: int) -> FloatArray:
+    if kind == "uniform":
+        return np.ones(n_items)
+    return np.bincount(item, minlength=n_items).astype(np.float64)
+
+
+def _chunks(n_interactions: int, lists: ListsConfig) -> Iterator[slice]:
+    """Where a user's feedback chunks lie among the user's interactions."""
+    start = min((n_interactions + 1) // 2, lists.max_reading)
+    while start < n_interactions:
+        end = start + lists.chunk_size
+        if end <= n_interactions or lists.partial_chunk:
+            yield slice(start, min(end, n_interactions))
+        start = end
+
+
+def _distinct(items: IntArray, positive: BoolArray) -> tuple[IntArray, IntArray]:
+    """A chunk's items, each once, and their labels."""
+    label: dict[int, int] = {}
+    for item, liked in zip(items.tolist(), positive.tolist(), strict=True):
+        label[item] = max(label.get(item, 0), int(liked))
+    return np.array(list(label), dtype=np.int64), np.array(list(label.values()), dtype=np.int64)
+
+
+def _too_few(user_id: str, eligible: int, missing: int, n_items: int, kind: Kind) -> DataError:
+    with_log = " and that are in the log" if kind == "popular" else ""
+    return DataError(
+        f"at least {missing} items that user {user_id!r} never touched{with_log}",
+        found=f"{eligible} of {n_items} items in the catalogue",
+        remedy="Lower lists.list_size, or add items to the catalogue.",
+    )

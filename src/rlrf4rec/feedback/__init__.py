@@ -1,0 +1,12 @@
+"""Steps 3 and 4: the recommender's feedback on texts, and the pairs chosen by it."""
+
+from rlrf4rec.feedback.pairs import choose_pairs, choose_random_pairs
+from rlrf4rec.feedback.rewards import RewardModels, fit_reward_models, reward_texts
+
+__all__ = [
+    "RewardModels",
+    "choose_pairs",
+    "choose_random_pairs",
+    "fit_reward_models",
+    "reward_texts",
+]

@@ -1,0 +1,103 @@
+"""Step 4: the best and the worst of a user's N texts become a preference pair.
+
+A malformed text may be rejected, never chosen, so that DPO teaches form and content together
+(METHOD, "Structure alignment"). A user whose best and worst differ by less than the margin gives
+no pair: the difference would be noise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from rlrf4rec.config import RewardConfig
+
+PAIR_SCHEMA = {
+    "user": pl.Int32,
+    "prompt": pl.String,
+    "chosen": pl.String,
+    "rejected": pl.String,
+    "chosen_reward": pl.Float64,
+    "rejected_reward": pl.Float64,
+}
+
+
+def choose_pairs(texts: pl.DataFrame, config: RewardConfig, max_pairs: int | None) -> pl.DataFrame:
+    """One pair a user: the best well-formed text against the worst text.
+
+    Args:
+        texts: one row a text: ``user``, ``sample``, ``prompt``, ``completion``, ``structure_ok``,
+            ``ndcg``, ``log_likelihood`` (null where not scored).
+        config: the metric to choose by (the other one breaks ties) and the margin.
+        max_pairs: keep those with the widest difference; None keeps all.
+
+    Returns:
+        A frame in the standard preference format, see `PAIR_SCHEMA`, sorted by user.
+    """
+    first, second = (
+        ("ndcg", "log_likelihood") if config.metric == "ndcg" else ("log_likelihood", "ndcg")
+    )
+    said = texts.filter(pl.col("completion").str.strip_chars() != "")
+    scored = said.drop_nulls([first, second]).with_columns(pl.col(first).alias("reward"))
+    worst_first = scored.sort("user", first, second, "sample")
+    chosen = worst_first.filter("structure_ok").group_by("user", maintain_order=True).last()
+    rejected = worst_first.group_by("user", maintain_order=True).first()
+    pairs = _join(chosen, rejected).filter(
+        pl.col("chosen_reward") - pl.col("rejected_reward") >= config.margin
+    )
+    return _widest(pairs, max_pairs)
+
+
+def choose_random_pairs(texts: pl.DataFrame, pairs: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """The control: for the users of ``pairs``, a pair chosen without looking at rewards.
+
+    The chosen text is still well-formed: only the recommender's feedback is taken away.
+    """
+    parts = []
+    for user, rows in texts.filter(pl.col("user").is_in(pairs["user"].implode())).group_by(
+        "user", maintain_order=True
+    ):
+        rng = np.random.default_rng([seed, int(str(user[0]))])
+        said = rows.filter(pl.col("completion").str.strip_chars() != "")
+        order = said.sort("sample")[rng.permutation(said.height)]
+        formed = order.filter("structure_ok").head(1)
+        if formed.is_empty():
+            continue
+        other = order.filter(pl.col("completion") != formed["completion"][0]).head(1)
+        if other.height:
+            parts.append(_join(_unrewarded(formed), _unrewarded(other)))
+    if not parts:
+        return pl.DataFrame(schema=PAIR_SCHEMA)
+    return pl.concat(parts).sort("user")
+
+
+def _unrewarded(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.lit(None, dtype=pl.Float64).alias("reward"))
+
+
+def _join(chosen: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
+    return (
+        chosen.select(
+            "user",
+            "prompt",
+            pl.col("completion").alias("chosen"),
+            pl.col("reward").alias("chosen_reward"),
+        )
+        .join(
+            rejected.select(
+                "user",
+                pl.col("completion").alias("rejected"),
+                pl.col("reward").alias("rejected_reward"),
+            ),
+            on="user",
+        )
+        .filter(pl.col("chosen") != pl.col("rejected"))
+        .select(list(PAIR_SCHEMA))
+    )
+
+
+def _widest(pairs: pl.DataFrame, max_pairs: int | None) -> pl.DataFrame:
+    difference = pl.col("chosen_reward") - pl.col("rejected_reward")
+    if max_pairs is not None:
+        pairs = pairs.sort(difference, "user", descending=[True, False]).head(max_pairs)
+    return pairs.sort("user")

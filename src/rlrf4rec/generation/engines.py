@@ -1,0 +1,87 @@
+"""Which engine samples here."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
+
+from rlrf4rec.config import MachineConfig
+from rlrf4rec.generation.base import Engine
+from rlrf4rec.models import cached_folder
+from rlrf4rec.workspace import fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def choose_engine(machine: MachineConfig) -> Literal["openvino", "transformers"]:
+    """The engine that `auto` stands for: transformers on a GPU, else OpenVINO where installed."""
+    if machine.engine != "auto":
+        return machine.engine
+    if choose_device(machine) == "cuda" or importlib.util.find_spec("openvino_genai") is None:
+        return "transformers"
+    return "openvino"
+
+
+def choose_device(machine: MachineConfig) -> Literal["cpu", "cuda"]:
+    """The device that `auto` stands for."""
+    if machine.device != "auto":
+        return machine.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def open_engine(
+    model_folder: Path, machine: MachineConfig, dtype: str, *, keep_export: bool
+) -> Iterator[Engine]:
+    """Load the model at ``model_folder`` into the machine's engine.
+
+    Args:
+        model_folder: Hugging Face layout.
+        machine: names the engine and the device.
+        dtype: ``float32`` or ``bfloat16``.
+        keep_export: keep OpenVINO's export in the cache (base models), or drop it after use
+            (a round's tuned model).
+    """
+    eos = end_of_text_ids(model_folder)
+    if choose_engine(machine) == "transformers":
+        from rlrf4rec.generation.transformers_engine import TransformersEngine
+
+        yield TransformersEngine(model_folder, dtype, choose_device(machine), eos)
+        return
+    from rlrf4rec.generation.openvino_engine import OpenVINOEngine, export_openvino
+
+    if keep_export:
+        facts = [
+            (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+            for path in sorted(model_folder.iterdir())
+        ]
+        folder = cached_folder(
+            f"openvino/{fingerprint([str(model_folder), facts])[:16]}",
+            lambda output: export_openvino(model_folder, output),
+        )
+        yield OpenVINOEngine(folder, dtype, eos)
+        return
+    with TemporaryDirectory(prefix="rlrf4rec-export-") as temporary:
+        export_openvino(model_folder, Path(temporary))
+        yield OpenVINOEngine(Path(temporary), dtype, eos)
+
+
+def end_of_text_ids(model_folder: Path) -> list[int]:
+    """The tokens that end an answer: the generation config's and the tokenizer's."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_folder)
+    ids = {tokenizer.eos_token_id}
+    try:
+        configured = GenerationConfig.from_pretrained(model_folder).eos_token_id
+    except OSError:
+        configured = None
+    ids.update([configured] if isinstance(configured, int) else configured or [])
+    return sorted(token for token in ids if token is not None)

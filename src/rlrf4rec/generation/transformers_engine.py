@@ -1,0 +1,112 @@
+"""The engine that runs anywhere, on a CPU or a GPU: transformers' own `generate`.
+
+A logits processor draws each row's next token with that row's own random numbers and leaves
+`generate` no choice. So a text depends on its seed alone. (In bfloat16 the batch's padding may
+still change the last bit of a logit; float32 texts are equal in practice.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
+
+from rlrf4rec.config import GenerationConfig
+from rlrf4rec.generation.base import Request, Text
+
+
+class SeededSampling(LogitsProcessor):
+    """Draws the next token of row ``b`` with row ``b``'s own stream of uniform numbers.
+
+    Args:
+        seeds: one a row.
+        temperature: divides the logits.
+        top_p: keeps the smallest set of most likely tokens with this mass.
+        steps: the most tokens that will be drawn.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float, steps: int) -> None:
+        draws = [np.random.default_rng(seed).random(steps) for seed in seeds]
+        self._uniform = torch.from_numpy(np.stack(draws)).float()
+        self._temperature = temperature
+        self._top_p = top_p
+        self._step = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Logits ``[b, vocabulary]`` in, minus infinity everywhere but at the drawn token out."""
+        probability = torch.softmax(scores.float() / self._temperature, dim=-1)
+        probability, order = probability.sort(dim=-1, descending=True, stable=True)
+        before = probability.cumsum(dim=-1) - probability
+        probability = probability.masked_fill(before >= self._top_p, 0.0)
+        cumulative = probability.cumsum(dim=-1)
+        uniform = self._uniform[:, self._step, None].to(scores.device)
+        threshold = uniform * cumulative[:, -1:]
+        drawn = (cumulative <= threshold).sum(dim=-1, keepdim=True)
+        # Rounding may leave the threshold at the very end, beyond the kept tokens.
+        last_kept = (probability > 0).sum(dim=-1, keepdim=True) - 1
+        token = order.gather(-1, torch.minimum(drawn, last_kept))
+        self._step += 1
+        return torch.full_like(scores, -torch.inf).scatter(-1, token, 0.0)
+
+
+class TransformersEngine:
+    """Samples with transformers.
+
+    Args:
+        folder: a Hugging Face model folder.
+        dtype: ``float32`` or ``bfloat16``.
+        device: ``cpu`` or ``cuda``.
+        eos_token_ids: tokens that end a text.
+    """
+
+    def __init__(self, folder: Path, dtype: str, device: str, eos_token_ids: Sequence[int]) -> None:
+        # `Any`: the auto classes declare a union that has no `generate`.
+        self._model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), use_safetensors=True
+        )
+        self._model.to(torch.device(device)).eval()
+        self._eos = list(eos_token_ids)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        padding = tokenizer.pad_token_id
+        self._padding = self._eos[0] if padding is None else padding
+
+    def sample(self, requests: Sequence[Request], settings: GenerationConfig) -> list[list[Text]]:
+        """See `Engine.sample`."""
+        rows = [(request.prompt_ids, seed) for request in requests for seed in request.seeds]
+        if not rows:
+            return [[] for _ in requests]
+        width = max(len(prompt) for prompt, _ in rows)
+        ids = torch.full((len(rows), width), self._padding)
+        mask = torch.zeros_like(ids)
+        for row, (prompt, _) in enumerate(rows):
+            ids[row, width - len(prompt) :] = torch.as_tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        sampling = SeededSampling(
+            [seed for _, seed in rows],
+            settings.temperature,
+            settings.top_p,
+            settings.max_new_tokens,
+        )
+        with torch.inference_mode():
+            output = self._model.generate(
+                input_ids=ids.to(self._model.device),
+                attention_mask=mask.to(self._model.device),
+                logits_processor=LogitsProcessorList([sampling]),
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                max_new_tokens=settings.max_new_tokens,
+                eos_token_id=self._eos,
+                pad_token_id=self._padding,
+            )
+        texts = iter([self._text(row) for row in output[:, width:].tolist()])
+        return [[next(texts) for _ in request.seeds] for request in requests]
+
+    def _text(self, ids: list[int]) -> Text:
+        end = next((place for place, token in enumerate(ids) if token in self._eos), None)
+        return Text(tuple(ids if end is None else ids[:end]), end is not None)

@@ -1,0 +1,106 @@
+"""The frozen text encoder: texts to vectors, each text encoded once in a run.
+
+The cache is a folder of segments; each segment is one safetensors file, written aside and renamed,
+with the texts' SHA-256 beside their vectors. A broken segment is dropped and encoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from rlrf4rec.models import encoder_folder
+from rlrf4rec.records import Float32Array
+from rlrf4rec.workspace import flush
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_BATCH = 64
+_SEGMENT = 4096
+
+
+class TextEncoder:
+    """A sentence-transformers model with a cache by text.
+
+    Args:
+        name: the encoder, see `rlrf4rec.models`.
+        cache: folder of the cached vectors; it belongs to this encoder alone.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, name: str, cache: Path, device: str = "cpu") -> None:
+        self._name = name
+        self._cache = cache
+        self._device = device
+
+    @cached_property
+    def _model(self) -> SentenceTransformer:
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(
+            str(encoder_folder(self._name)),
+            device=self._device,
+            model_kwargs={"use_safetensors": True},
+        )
+
+    def encode(
+        self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None
+    ) -> Float32Array:
+        """Vectors ``[len(texts), d]`` of unit length; a text longer than the model's window is cut.
+
+        Args:
+            texts: any strings.
+            on_progress: told how many of how many missing texts are done.
+        """
+        known = self._load()
+        keys = [_key(text) for text in texts]
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        items = list(missing.items())
+        for start in range(0, len(items), _SEGMENT):
+            segment = items[start : start + _SEGMENT]
+            vectors = self._model.encode(
+                [text for _, text in segment],
+                batch_size=_BATCH,
+                normalize_embeddings=True,
+                convert_to_numpy=True,
+                show_progress_bar=False,
+            ).astype(np.float32)
+            self._save([key for key, _ in segment], vectors)
+            known.update(zip([key for key, _ in segment], vectors, strict=True))
+            if on_progress is not None:
+                on_progress(start + len(segment), len(items))
+        return np.stack([known[key] for key in keys])
+
+    def _load(self) -> dict[bytes, Float32Array]:
+        known: dict[bytes, Float32Array] = {}
+        for path in sorted(self._cache.glob("*.safetensors")):
+            try:
+                segment = load_file(path)
+                hashes, vectors = segment["sha256"], segment["vectors"]
+            except (SafetensorError, KeyError, OSError):
+                path.unlink()
+                continue
+            known.update(zip(map(bytes, hashes), vectors, strict=True))
+        return known
+
+    def _save(self, keys: list[bytes], vectors: Float32Array) -> None:
+        self._cache.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(b"".join(keys)).hexdigest()[:16]
+        aside = self._cache / f".writing-{name}"
+        hashes = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 32)
+        save_file({"sha256": hashes.copy(), "vectors": vectors}, aside)
+        flush(aside)
+        os.replace(aside, self._cache / f"{name}.safetensors")
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,61 @@
+"""Texts that need no LLM: of items, and of reading histories."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlrf4rec.records import Dataset, Float32Array, Histories
+
+_HISTORY_ITEMS = 12
+
+
+def item_texts(dataset: Dataset) -> list[str]:
+    """An item's text: title and details (METHOD: item knowledge), ``[i]``."""
+    return [
+        f"{title} ({details})" if details else title
+        for title, details in dataset.items.select("title", "details").iter_rows()
+    ]
+
+
+def history_texts(dataset: Dataset, histories: Histories, positive_rating: float) -> list[str]:
+    """The reading history's own text (system ``history_text``), ``[u]``.
+
+    The latest liked items' texts, newest first, so that what the encoder's window cuts off is old.
+    """
+    texts = item_texts(dataset)
+    liked = liked_items(histories, positive_rating)
+    return ["; ".join(texts[item] for item in items[::-1][:_HISTORY_ITEMS]) for items in liked]
+
+
+def profile_vectors(
+    histories: Histories, item_vectors: Float32Array, positive_rating: float
+) -> Float32Array:
+    """The non-LLM profile (system ``profile``): a rating-weighted mean of read items' vectors.
+
+    Args:
+        histories: ``[u, h]``.
+        item_vectors: ``[i, d]``.
+        positive_rating: ratings weigh by their distance from just below it; logs without ratings
+            weigh all items alike.
+
+    Returns:
+        ``[u, d]``, unit length (zero for a user whose weights cancel out).
+    """
+    read = histories.items >= 0
+    unrated = np.isnan(histories.ratings)
+    # Half a step below the threshold: a barely liked item counts for a little, a barely disliked
+    # one against by as little.
+    weights = np.where(unrated, 1.0, histories.ratings - (positive_rating - 0.5)) * read
+    vectors = item_vectors[np.where(read, histories.items, 0)]
+    mean = np.einsum("uh,uhd->ud", weights, vectors)
+    norm = np.linalg.norm(mean, axis=1, keepdims=True)
+    unit: Float32Array = (mean / np.where(norm > 0, norm, 1.0)).astype(np.float32)
+    return unit
+
+
+def liked_items(histories: Histories, positive_rating: float) -> list[list[int]]:
+    """Each user's liked items, oldest first; all of them in a log without ratings."""
+    liked = (histories.items >= 0) & (
+        np.isnan(histories.ratings) | (histories.ratings >= positive_rating)
+    )
+    return [items[keep].tolist() for items, keep in zip(histories.items, liked, strict=True)]

@@ -1,0 +1,120 @@
+"""The algorithm. Each line is a call into one room; nothing here knows a file or a tensor.
+
+    for round in 0 .. T:
+        samples  = write(policy, prompts, n)         # step 1: N preference texts per user
+        rewards  = fit and reward(samples)           # steps 2, 3: knowledge-augmented recommender,
+                                                     #   which is the reward model
+        if round == T or the held-out reward fell: stop
+        pairs    = choose(samples, rewards)          # step 4: best and worst of N
+        policy   = align(policy, pairs)              # step 5: structure alignment, DPO
+
+A *policy* is tuned on one half of the users (an LLM fold) and writes, for evaluation, only for
+users it has not seen.
+"""
+
+from __future__ import annotations
+
+from rlrf4rec.stages.rewarding import choose, fit_and_reward, judge
+from rlrf4rec.stages.rewards_table import validation_reward
+from rlrf4rec.stages.trail import Round, Trail
+from rlrf4rec.stages.tuning import align
+from rlrf4rec.stages.world import World, write_prompts
+from rlrf4rec.stages.writing import write_texts
+
+
+def run_rounds(world: World) -> Trail:
+    """Steps 1 to 5, T times. What is finished already is not done again."""
+    config = world.config
+    trail = Trail(write_prompts(world))
+    for number in range(config.rounds.n_rounds + 1):
+        current = _round(world, trail, number)
+        trail.rounds.append(current)
+        if _reward_fell(world, trail):
+            trail.stopped_early = True
+            break
+    if config.alignment.random_pairs and config.rounds.n_rounds > 0:
+        trail.random_pairs = _random_pairs(world, trail)
+    return trail
+
+
+def _round(world: World, trail: Trail, number: int) -> Round:
+    current = Round(number)
+    before = trail.rounds[-1] if trail.rounds else None
+    for half in world.folds.policies:
+        if before is None:
+            current.samples[half] = write_texts(
+                world, "round-0/base", _everyone(world), trail.prompts, None
+            )
+        else:
+            current.pairs[half] = choose(
+                world, _name(before, half), before.rewards[half], trail.prompts, random=False
+            )
+            current.tuning[half] = align(
+                world, _name(current, half), current.pairs[half], before.tuning.get(half)
+            )
+            current.samples[half] = write_texts(
+                world,
+                _name(current, half),
+                _plan(world, half, last=number == world.config.rounds.n_rounds),
+                trail.prompts,
+                current.tuning[half],
+            )
+        if number < max(1, world.config.rounds.n_rounds):
+            current.rewards[half] = fit_and_reward(
+                world, _name(current, half), current.samples[half], half
+            )
+        judges = (trail.rounds[0] if trail.rounds else current).rewards[half]
+        current.judged[half] = judge(
+            world, _name(current, half), current.samples[half], judges, half
+        )
+    return current
+
+
+def _random_pairs(world: World, trail: Trail) -> Round:
+    """The control: round 1 again, with pairs chosen without looking at the rewards."""
+    control, first = Round(1), trail.rounds[0]
+    for half in world.folds.policies:
+        name = f"random-pairs/policy-{half}"
+        control.pairs[half] = choose(
+            world, _name(first, half), first.rewards[half], trail.prompts, random=True
+        )
+        control.tuning[half] = align(world, name, control.pairs[half], None)
+        control.samples[half] = write_texts(
+            world, name, _plan(world, half, last=True), trail.prompts, control.tuning[half]
+        )
+    return control
+
+
+def _name(current: Round, half: int) -> str:
+    return f"round-{current.number}/policy-{half}"
+
+
+def _everyone(world: World) -> dict[int, int]:
+    return dict.fromkeys(range(world.dataset.n_users), world.config.generation.n_samples)
+
+
+def _plan(world: World, half: int, *, last: bool) -> dict[int, int]:
+    """How many texts a tuned policy writes for whom.
+
+    Its own users get N while there is a next round to choose pairs for. For evaluation it writes
+    for users it was not tuned on; with protocol ``split`` also for its own, whom the evaluated
+    recommender is trained on.
+    """
+    own = world.folds.half == half
+    evaluated = ~own if world.folds.protocol == "cross" else world.folds.half >= 0
+    validation = own & (world.folds.role == "validation")
+    few, many = world.config.evaluation.n_samples, world.config.generation.n_samples
+    plan = {int(user): few for user in (evaluated | validation).nonzero()[0]}
+    if not last:
+        plan.update({int(user): many for user in own.nonzero()[0]})
+    return plan
+
+
+def _reward_fell(world: World, trail: Trail) -> bool:
+    """Whether the last round's texts earn less than those before, on validation users."""
+    if not world.config.rounds.early_stop or len(trail.rounds) < 2:
+        return False
+    before, after = (
+        validation_reward(world, list(current.judged.items())) for current in trail.rounds[-2:]
+    )
+    return before is not None and after is not None and after < before

@@ -1,0 +1,190 @@
+"""From a reading history to a prompt.
+
+Titles, attributes and profiles are data, not instructions: control characters, line breaks and the
+chat template's own marks are taken out of them before they reach the LLM.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from rlrf4rec.errors import ConfigError
+from rlrf4rec.prompts.templates import Example, Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_FIELD_CHARACTERS = 120
+_NOTHING = "(none)"
+# Marks of the chat templates in use; a tokenizer's own special tokens come on top.
+_MARKS = re.compile(r"<\|.*?\|>|<<?/?(?:SYS|sys)>?>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>")
+
+
+@dataclass(frozen=True)
+class HistoryItem:
+    """One interaction as the prompt shows it; ``rating`` is None in logs without ratings."""
+
+    title: str
+    details: str
+    rating: float | None
+
+
+class PromptWriter:
+    """Writes the prompts of one run.
+
+    Args:
+        template: the domain's template.
+        tokenizer: the LLM's tokenizer; counts tokens and lays out the chat.
+        history_size: the last interactions to show.
+        max_tokens: budget of the whole prompt; the oldest interactions are left out to keep it.
+        positive_rating: a rating at or above it counts as liked.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        history_size: int,
+        max_tokens: int,
+        positive_rating: float,
+    ) -> None:
+        self._template = template
+        self._tokenizer = tokenizer
+        self._history_size = history_size
+        self._max_tokens = max_tokens
+        self._positive_rating = positive_rating
+        self._special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+        self._system_role = bool(tokenizer.chat_template) and _takes_system(tokenizer)
+
+    def write(self, history: Sequence[HistoryItem], profile: str = "") -> str:
+        """The prompt of one user, chat template applied and the answer's first words given.
+
+        Args:
+            history: reading history, oldest first.
+            profile: one line, may be empty.
+
+        Raises:
+            ConfigError: the prompt without any history is already over the budget.
+        """
+        shown = list(history[-self._history_size :])
+        # The longest prompt that fits, by bisection over how many of the newest lines are kept.
+        fits, too_many = 0, len(shown) + 1
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            if (
+                self._tokens(self._render(shown[len(shown) - middle :], profile))
+                <= self._max_tokens
+            ):
+                fits = middle
+            else:
+                too_many = middle
+        prompt = self._render(shown[len(shown) - fits :], profile)
+        if fits == 0:
+            raise ConfigError(
+                f"room for a history in prompt.max_tokens={self._max_tokens}",
+                found=f"{self._tokens(prompt)} tokens without any of it",
+                remedy="Raise prompt.max_tokens or shorten the template's examples.",
+            )
+        return prompt
+
+    def clean(self, text: str) -> str:
+        """One line of harmless text: no control characters, no chat marks, bounded length."""
+        for token in self._special:
+            text = text.replace(token, " ")
+        text = _MARKS.sub(" ", text[: 4 * MAX_FIELD_CHARACTERS])
+        text = "".join(
+            " " if unicodedata.category(character)[0] in "CZ" else character for character in text
+        )
+        return " ".join(text.split())[:MAX_FIELD_CHARACTERS]
+
+    def _tokens(self, prompt: str) -> int:
+        return len(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])
+
+    def _render(self, history: Sequence[HistoryItem], profile: str) -> str:
+        template = self._template
+        rated = any(item.rating is not None for item in history)
+        messages = [{"role": "system", "content": template.system}]
+        for example in template.examples:
+            messages.append({"role": "user", "content": self._example(example, rated, profile)})
+            messages.append({"role": "assistant", "content": example.answer})
+        lines = [self._line(item) for item in history]
+        liked = [line for line, item in zip(lines, history, strict=True) if self._likes(item)]
+        disliked = [
+            line for line, item in zip(lines, history, strict=True) if not self._likes(item)
+        ]
+        question = self._question(liked, disliked, lines, rated, self.clean(profile))
+        messages.append({"role": "user", "content": question})
+        return self._chat(messages) + template.first_words
+
+    def _likes(self, item: HistoryItem) -> bool:
+        return (
+            item.rating is None or math.isnan(item.rating) or item.rating >= self._positive_rating
+        )
+
+    def _line(self, item: HistoryItem) -> str:
+        title, details = self.clean(item.title), self.clean(item.details)
+        if not details:
+            return title
+        return self._template.item.format(title=title, details=details)
+
+    def _example(self, example: Example, rated: bool, profile: str) -> str:
+        # An example shows a profile only where the user has one, so that forms agree.
+        return self._question(
+            example.liked,
+            example.disliked,
+            example.liked,
+            rated,
+            example.profile if profile else "",
+        )
+
+    def _question(
+        self, liked: list[str], disliked: list[str], lines: list[str], rated: bool, profile: str
+    ) -> str:
+        template = self._template
+        who = template.profile.format(profile=profile) if profile else ""
+        if rated:
+            body = template.history.rated.format(
+                profile=who,
+                liked="\n".join(liked) or _NOTHING,
+                disliked="\n".join(disliked) or _NOTHING,
+            )
+        else:
+            body = template.history.unrated.format(profile=who, history="\n".join(lines))
+        return body + template.question
+
+    def _chat(self, messages: list[dict[str, str]]) -> str:
+        if not self._tokenizer.chat_template:
+            # A base model: plain paragraphs.
+            return "\n\n".join(message["content"] for message in messages) + "\n\n"
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages if self._system_role else _merge_system(messages),
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        )
+
+
+def _takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+    # Gemma's and early Mistral's chat templates refuse a system message, others drop it. Their text
+    # does not tell: Gemma's names the role in order to refuse it, plain ChatML names no role.
+    mark = "SYSTEM"
+    probe = [{"role": "system", "content": mark}, {"role": "user", "content": "?"}]
+    try:
+        return mark in str(tokenizer.apply_chat_template(probe, tokenize=False))
+    except TemplateError:
+        return False
+
+
+def _merge_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    system, first, *rest = messages
+    merged = {"role": first["role"], "content": f"{system['content']}\n\n{first['content']}"}
+    return [merged, *rest]

@@ -1,0 +1,82 @@
+"""Structure alignment's check: does an answer have the form that the prompt asks for?
+
+METHOD: share of factors covered, repetition, length, language that fits. A malformed answer may be
+rejected in a preference pair, never chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rlrf4rec.prompts.templates import Template
+
+MAX_LINE_CHARACTERS = 160
+MAX_REPETITION = 0.5
+MIN_LATIN_SHARE = 0.9
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True)
+class StructureReport:
+    """What the check found.
+
+    Attributes:
+        coverage: share of factors that have a line with content.
+        repetition: share of words said before in the answer (0: none).
+        ok: well-formed: every factor once, in order, on a short line, nothing else, little
+            repetition, and the language's script.
+        reason: the first thing wrong, empty when ``ok``.
+    """
+
+    coverage: float
+    repetition: float
+    ok: bool
+    reason: str
+
+
+def check_structure(answer: str, template: Template, *, finished: bool = True) -> StructureReport:
+    """Check a whole answer, first words included.
+
+    Args:
+        answer: what the LLM wrote.
+        template: names the factors.
+        finished: False when the token limit cut the answer.
+
+    Example:
+        With factors Genres and Mood, ``"Genres: drama\\nMood: dark"`` is well-formed;
+        ``"Genres: drama, drama, drama, drama"`` covers half and repeats 3 of 5 words.
+    """
+    lines = [line.strip() for line in answer.strip().split("\n") if line.strip()]
+    names = [_factor_of(line, template.factors) for line in lines]
+    coverage = len({name for name in names if name}) / len(template.factors)
+    words = [word.lower() for word in _WORD.findall(answer)]
+    repetition = 1 - len(set(words)) / len(words) if words else 0.0
+    if coverage < 1:
+        reason = "a factor is missing"
+    elif names != template.factors:
+        reason = "lines beyond one for each factor, in order"
+    elif max(map(len, lines)) > MAX_LINE_CHARACTERS:
+        reason = "a line is too long"
+    elif repetition > MAX_REPETITION:
+        reason = "words are repeated"
+    elif _is_latin(template.question) and not _is_latin(answer):
+        reason = "another script than the prompt's"
+    elif not finished:
+        reason = "cut at the token limit"
+    else:
+        reason = ""
+    return StructureReport(coverage, repetition, not reason, reason)
+
+
+def _is_latin(text: str) -> bool:
+    letters = [character for character in text if character.isalpha()]
+    latin = sum(character < "\u0250" for character in letters)
+    return latin / max(1, len(letters)) >= MIN_LATIN_SHARE
+
+
+def _factor_of(line: str, factors: list[str]) -> str:
+    """The factor that a line is about, if it says something; otherwise an empty string."""
+    name, colon, content = line.partition(":")
+    return name if colon and name in factors and _WORD.search(content) else ""

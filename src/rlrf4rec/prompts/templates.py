@@ -1,0 +1,112 @@
+"""Prompt templates: one YAML file a domain, checked when it is loaded."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rlrf4rec.errors import ConfigError
+
+_FOLDER = Path(__file__).parent / "domains"
+
+_PLACEHOLDERS = {
+    "item": {"title", "details"},
+    "profile": {"profile"},
+    "history.rated": {"profile", "liked", "disliked"},
+    "history.unrated": {"profile", "history"},
+}
+
+
+class HistoryForm(BaseModel):
+    """How a history is laid out, with ratings and without."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rated: str
+    unrated: str
+
+
+class Example(BaseModel):
+    """A worked example: an invented user and a well-formed answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    liked: list[str] = Field(min_length=1)
+    disliked: list[str] = []
+    profile: str = ""
+    answer: str
+
+
+class Template(BaseModel):
+    """What a domain asks of the LLM.
+
+    Attributes:
+        factors: the scenario factors; an answer has one line ``Factor: …`` for each, in this order.
+        first_words: the answer's beginning, given to the LLM; it starts with the first factor.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domain: str
+    system: str
+    item: str
+    history: HistoryForm
+    profile: str
+    question: str
+    factors: Annotated[list[str], Field(min_length=1)]
+    first_words: str
+    examples: list[Example] = []
+
+    @model_validator(mode="after")
+    def _placeholders_fit(self) -> Template:
+        texts = {
+            "item": self.item,
+            "profile": self.profile,
+            "history.rated": self.history.rated,
+            "history.unrated": self.history.unrated,
+        }
+        for name, text in texts.items():
+            found = {
+                field for _, field, _, _ in string.Formatter().parse(text) if field is not None
+            }
+            if found != _PLACEHOLDERS[name]:
+                raise ValueError(
+                    f"{name} must use exactly the placeholders {sorted(_PLACEHOLDERS[name])}, "
+                    f"found {sorted(found)}"
+                )
+        if len(set(self.factors)) < len(self.factors):
+            raise ValueError("factors must differ from each other")
+        if not self.first_words.startswith(f"{self.factors[0]}:"):
+            raise ValueError(f"first_words must start with '{self.factors[0]}:'")
+        for example in self.examples:
+            if not example.answer.startswith(self.first_words):
+                raise ValueError("each example's answer must start with first_words")
+        return self
+
+
+def load_template(name: str) -> Template:
+    """Load a shipped domain by name, or a YAML file by path.
+
+    Raises:
+        ConfigError: no such template, or placeholders missing or unknown.
+    """
+    shipped = sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    path = _FOLDER / f"{name}.yaml" if name in shipped else Path(name)
+    try:
+        return Template.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(
+            f"a prompt template: {', '.join(shipped)}, or the path of a YAML file",
+            found=repr(name),
+            remedy="Set prompt.template to one of these.",
+        ) from error
+    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            "a valid prompt template",
+            found=f"{path}: {error}",
+            remedy="Compare it with the shipped movies.yaml.",
+        ) from error

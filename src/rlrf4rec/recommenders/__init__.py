@@ -1,0 +1,33 @@
+"""Knowledge-augmented rerankers: DLCM, PRM and SetRank behind one interface.
+
+`fit` trains one on candidate lists and returns a `FittedRecommender`, which scores lists. The names
+are imported on first use, because they need torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlrf4rec.recommenders.base import Reranker
+    from rlrf4rec.recommenders.fitted import FittedRecommender
+    from rlrf4rec.recommenders.inputs import ListInputs
+    from rlrf4rec.recommenders.registry import resolve_backbone
+    from rlrf4rec.recommenders.training import fit
+
+__all__ = ["FittedRecommender", "ListInputs", "Reranker", "fit", "resolve_backbone"]
+
+_HOMES = {
+    "FittedRecommender": "fitted",
+    "ListInputs": "inputs",
+    "Reranker": "base",
+    "fit": "training",
+    "resolve_backbone": "registry",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

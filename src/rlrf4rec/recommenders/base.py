@@ -1,0 +1,68 @@
+"""The interface of every backbone: features in, one score a candidate out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
+from rlrf4rec.recommenders.features import CandidateFeatures, Prepared, Sizes, Texts
+
+
+class Reranker(nn.Module, ABC):
+    """A candidate's score is its score alone plus what the other candidates change about it.
+
+    A backbone says only the latter, in `compare`. It begins at (nearly) zero, so that training
+    starts from a sound pointwise ranking; on a few hundred users that is worth more than a free
+    hand for the backbone.
+
+    Backbones that read a list in an order (DLCM, PRM) were published for lists that arrive as a
+    first ranker sorted them. Candidate lists here come in random order, which tells nothing. So
+    the candidates are first put in the order of their scores alone (no gradient goes through the
+    order), and the result is scattered back: every backbone is indifferent to the incoming order.
+
+    Shapes: ``b`` lists, ``s`` texts of the list's user, ``l`` candidates, ``c`` hidden_dim.
+    """
+
+    reads_order: ClassVar[bool]
+    """Whether `compare` wants the candidates best first."""
+
+    def __init__(self, config: RecommenderConfig, knowledge: KnowledgeConfig, sizes: Sizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.features = CandidateFeatures(config, knowledge, sizes)
+
+    @abstractmethod
+    def compare(self, features: Tensor) -> Tensor:
+        """``[b, l, c]`` candidates of one list, best first if `reads_order`, to ``[b, l]``."""
+
+    def forward(self, prepared: Prepared, users: Tensor, items: Tensor, rows: Tensor) -> Tensor:
+        """Scores ``[b, s, l]``; higher ranks first.
+
+        Args:
+            prepared: from `CandidateFeatures.prepare`.
+            users: ``[b]``.
+            items: ``[b, l]``.
+            rows: ``[b, s]``, each list's user texts; -1: none, ranked by ID alone.
+        """
+        wanted, local = torch.unique(rows, return_inverse=True)
+        return self.rank(prepared, self.features.read_texts(prepared, wanted), users, items, local)
+
+    def rank(
+        self, prepared: Prepared, texts: Texts, users: Tensor, items: Tensor, rows: Tensor
+    ) -> Tensor:
+        """`forward` with the texts already taken in; ``rows`` point into ``texts.user``."""
+        features, alone = self.features(prepared, texts, users, items, rows)
+        shape = alone.shape
+        scores = self._in_context(features.flatten(0, 1), alone.flatten(0, 1))
+        return scores.view(shape).expand(-1, rows.shape[1], -1)
+
+    def _in_context(self, features: Tensor, alone: Tensor) -> Tensor:
+        if not self.reads_order:
+            return alone + self.compare(features)
+        order = alone.detach().argsort(dim=1, descending=True, stable=True)
+        ranked = features.gather(1, order.unsqueeze(-1).expand_as(features))
+        return alone.scatter_add(1, order, self.compare(ranked))

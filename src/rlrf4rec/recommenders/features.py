@@ -1,0 +1,220 @@
+"""What every backbone is given: one feature vector a candidate, and its score on its own.
+
+Shapes: ``b`` lists in a batch, ``l`` candidates, ``h`` read items, ``s`` texts of the list's user,
+``e`` embedding_dim, ``c`` hidden_dim, ``m`` match_dim, ``k`` a text in `TextSpace`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, gelu
+
+from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
+from rlrf4rec.knowledge.adaptors import TextKind, build_adaptor
+from rlrf4rec.recommenders.inputs import ListInputs
+from rlrf4rec.recommenders.knowledge_fusion import LearnedMatch, TextSpace
+
+ID_STD = 0.05
+"""Spread of untrained ID embeddings: small, so that an item that no training list holds adds next
+to nothing of its own."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a recommender's tables are as large as.
+
+    Attributes:
+        n_items: items in the catalogue.
+        list_size: candidates in a training list.
+        text_dim: ``d``, or 0 without any text.
+        has_item_text: whether items come with text vectors.
+        has_user_text: whether users do.
+    """
+
+    n_items: int
+    list_size: int
+    text_dim: int
+    has_item_text: bool
+    has_user_text: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`ListInputs` after every step that is not trained: computed once for all batches.
+
+    Attributes:
+        history_items: ``[u, h]``, 0 where padded.
+        history_mask: ``[u, h]``, true at a read item.
+        history_ratings: ``[u, h]``, above or below the user's own mean; 0 where there is none.
+        item_text: ``[i, k]`` or None.
+        user_text: ``[r + 1, k]`` or None; the last row is zero, so that row -1 is "no text".
+    """
+
+    history_items: Tensor
+    history_mask: Tensor
+    history_ratings: Tensor
+    item_text: Tensor | None
+    user_text: Tensor | None
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Each text as the recommender takes it in: computed once a step, not once a candidate.
+
+    Attributes:
+        item: ``[i, c]``, adapted, or None.
+        user: ``[r, c]``, adapted, zero for "no text"; or None.
+        item_match: ``[i, m]``, projected for the match, or None.
+        user_match: ``[r, m]``, likewise, zero for "no text"; or None.
+    """
+
+    item: Tensor | None
+    user: Tensor | None
+    item_match: Tensor | None
+    user_match: Tensor | None
+
+
+class CandidateFeatures(nn.Module):
+    """ID embedding, target attention over the reading history, text and its match."""
+
+    def __init__(self, config: RecommenderConfig, knowledge: KnowledgeConfig, sizes: Sizes) -> None:
+        super().__init__()
+        dim, hidden = config.embedding_dim, config.hidden_dim
+        self.candidate = nn.Embedding(sizes.n_items, dim)
+        self.read = nn.Embedding(sizes.n_items, dim)
+        for table in (self.candidate, self.read):
+            nn.init.normal_(table.weight, std=ID_STD)
+        self.item_bias = nn.Embedding(sizes.n_items, 1)
+        nn.init.zeros_(self.item_bias.weight)
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.rating_key = nn.Parameter(torch.zeros(dim))
+        self.rating_weight = nn.Parameter(torch.tensor([0.3, 1.0]))
+        self.from_ids = nn.Linear(3 * dim, hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.drop_read = config.dropout
+        self.alone = nn.Linear(hidden, 1, bias=False)
+
+        heard: dict[TextKind, bool] = {
+            "user": sizes.has_user_text and knowledge.user,
+            "item": sizes.has_item_text and knowledge.item,
+        }
+        self.kinds = tuple(kind for kind, is_heard in heard.items() if is_heard)
+        self.space = TextSpace(sizes.text_dim) if self.kinds else None
+        text_dim = 0 if self.space is None else self.space.out_dim
+        self.adaptor = build_adaptor(knowledge, self.kinds, text_dim, dim) if self.kinds else None
+        joining: dict[str, nn.Linear] = {
+            kind: nn.Linear(dim, hidden, bias=False) for kind in self.kinds
+        }
+        if "user" in joining:
+            # From zero: a user's own vector names the user, and 850 names are soon learned by
+            # heart. What the text says about items is heard through the match from the start.
+            nn.init.zeros_(joining["user"].weight)
+        self.from_text = nn.ModuleDict(joining)
+        match_dim = min(knowledge.match_dim, text_dim) if len(self.kinds) == 2 else 0
+        self.match = LearnedMatch(text_dim, match_dim) if match_dim else None
+        self.from_match = nn.Linear(match_dim, hidden, bias=False) if match_dim else None
+
+    def text_parameters(self) -> list[nn.Parameter]:
+        """The weights that read text."""
+        parts = (self.adaptor, self.from_text, self.match, self.from_match)
+        return [weight for part in parts if part is not None for weight in part.parameters()]
+
+    def prepare(self, inputs: ListInputs) -> Prepared:
+        """Everything about the inputs that training does not change."""
+        mask = inputs.history_items >= 0
+        rated = mask & ~inputs.history_ratings.isnan()
+        ratings = torch.where(rated, inputs.history_ratings, 0.0)
+        mean = ratings.sum(1, keepdim=True) / rated.sum(1, keepdim=True).clamp_min(1)
+        item_text = user_text = None
+        if self.space is not None and "item" in self.kinds and inputs.item_knowledge is not None:
+            item_text = self.space.items(inputs.item_knowledge)
+        if self.space is not None and "user" in self.kinds and inputs.user_knowledge is not None:
+            silent = torch.zeros(1, self.space.out_dim)
+            user_text = torch.cat([self.space.users(inputs.user_knowledge), silent])
+        return Prepared(
+            inputs.history_items.clamp_min(0),
+            mask,
+            torch.where(rated, ratings - mean, 0.0),
+            item_text,
+            user_text,
+        )
+
+    def read_texts(self, prepared: Prepared, rows: Tensor) -> Texts:
+        """Take in the whole catalogue's texts and the given users' texts.
+
+        Args:
+            prepared: from `prepare`.
+            rows: ``[r]`` user texts; -1: none.
+        """
+        item = user = item_match = user_match = None
+        if self.adaptor is not None and prepared.item_text is not None:
+            item = self.from_text["item"](self.adaptor(prepared.item_text, "item"))
+        if self.adaptor is not None and prepared.user_text is not None:
+            text = prepared.user_text[rows]
+            adapted = self.from_text["user"](self.adaptor(text, "user"))
+            user = torch.where((rows >= 0).unsqueeze(-1), adapted, 0.0)
+            if self.match is not None and prepared.item_text is not None:
+                item_match = self.match.item(prepared.item_text)
+                user_match = self.match.user(text)
+        return Texts(item, user, item_match, user_match)
+
+    def forward(
+        self, prepared: Prepared, texts: Texts, users: Tensor, items: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Features ``[b, s, l, c]`` and the score of each candidate alone ``[b, s, l]``.
+
+        What no text changes is computed once and not once a text; where no user text is heard at
+        all, ``s`` is 1 in the result.
+
+        Args:
+            prepared: from `prepare`.
+            texts: from `read_texts`.
+            users: ``[b]``.
+            items: ``[b, l]``.
+            rows: ``[b, s]``, rows of ``texts.user``.
+        """
+        candidate = self.candidate(items)
+        interest = self._interest(prepared, users, candidate)
+        product = candidate * interest
+        hidden = self.from_ids(torch.cat([candidate, interest, product], dim=-1))
+        score = (self.item_bias(items).squeeze(-1) + product.sum(-1)).unsqueeze(1)
+        if texts.item is not None:
+            hidden = hidden + embedding(items, texts.item)
+        hidden = hidden.unsqueeze(1)
+        if texts.user is not None:
+            hidden = hidden + texts.user[rows].unsqueeze(2)
+        if (
+            self.match is not None
+            and self.from_match is not None
+            and texts.item_match is not None
+            and texts.user_match is not None
+        ):
+            described = embedding(items, texts.item_match)
+            match = texts.user_match[rows].unsqueeze(2) * described.unsqueeze(1)
+            hidden = hidden + self.from_match(match)
+            score = score + self.match.score(match)
+        hidden = self.dropout(gelu(hidden))
+        return hidden, score + self.alone(hidden).squeeze(-1)
+
+    def _interest(self, prepared: Prepared, users: Tensor, candidate: Tensor) -> Tensor:
+        """Target attention: what the user read, weighted by its likeness to each candidate.
+
+        Ratings enter twice: they turn the key, and they scale the value, so that a read item the
+        user disliked speaks against what resembles it.
+        """
+        ratings = prepared.history_ratings[users].unsqueeze(-1)
+        mask = prepared.history_mask[users].unsqueeze(1)
+        if self.training:
+            # Whole read items are dropped: a shorter history is one that could have been.
+            mask = mask & (torch.rand(mask.shape) >= self.drop_read)
+        read = self.read(prepared.history_items[users])
+        keys = read + ratings * self.rating_key
+        values = read * (self.rating_weight[0] + self.rating_weight[1] * ratings)
+        likeness = self.query(candidate) @ keys.transpose(1, 2) / read.shape[-1] ** 0.5
+        # Not -inf: a user who has read nothing would get NaN instead of no interest.
+        attention = likeness.masked_fill(~mask, -1e9).softmax(-1) * mask
+        interest: Tensor = attention @ values
+        return interest

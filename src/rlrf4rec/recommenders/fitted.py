@@ -1,0 +1,152 @@
+"""A trained recommender: it scores lists, and it can be stored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
+from rlrf4rec.errors import DataError, WorkspaceError
+from rlrf4rec.recommenders.base import Reranker
+from rlrf4rec.recommenders.features import Sizes
+from rlrf4rec.recommenders.inputs import ListInputs, check_lists, check_rows
+from rlrf4rec.recommenders.registry import resolve_backbone
+from rlrf4rec.records import CandidateLists, Float32Array, IntArray
+
+FORMAT_VERSION = 1
+SCORING_CANDIDATES = 20_000
+"""Candidates (times texts) scored at once: some 30 MB of features."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Losses after an epoch; ``validation_loss`` is None without validation lists."""
+
+    train_loss: float
+    validation_loss: float | None
+
+
+@dataclass(frozen=True)
+class FittedRecommender:
+    """What `fit` returns.
+
+    Attributes:
+        backbone: its name, as `resolve_backbone` takes it.
+        config: the settings it was trained with.
+        knowledge: likewise.
+        model: in evaluation mode.
+        history: one entry an epoch.
+    """
+
+    backbone: str
+    config: RecommenderConfig
+    knowledge: KnowledgeConfig
+    model: Reranker
+    history: tuple[Epoch, ...]
+
+    def score(
+        self, inputs: ListInputs, lists: CandidateLists, knowledge_rows: IntArray
+    ) -> Float32Array:
+        """Score every candidate; higher ranks first. The labels of the lists are not read.
+
+        Args:
+            inputs: histories and text vectors of the lists' users.
+            lists: ``n`` lists of ``l`` candidates.
+            knowledge_rows: ``[n]`` or ``[n, s]``, for each list one or several texts of its user
+                (rows of ``inputs.user_knowledge``); -1: none, ranked by ID alone. Several texts
+                cost far less in one call than one by one.
+
+        Returns:
+            ``[n, l]``, or ``[n, s, l]`` for ``[n, s]`` rows.
+
+        Raises:
+            DataError: indices out of range, or text vectors the model was not trained with.
+        """
+        rows = knowledge_rows if knowledge_rows.ndim == 2 else knowledge_rows[:, None]
+        self._check_texts(inputs)
+        check_lists(lists, inputs, self.model.sizes.n_items)
+        check_rows(rows, lists, inputs)
+        scores = np.empty((len(lists), rows.shape[1], lists.items.shape[1]), dtype=np.float32)
+        batch_size = max(SCORING_CANDIDATES // max(scores[0:1].size, 1), 1)
+        wanted, local = np.unique(rows, return_inverse=True)
+        indices = (lists.user, lists.items, local.reshape(rows.shape))
+        with torch.no_grad():
+            prepared = self.model.features.prepare(inputs)
+            texts = self.model.features.read_texts(prepared, torch.from_numpy(wanted))
+            for start in range(0, len(lists), batch_size):
+                part = slice(start, start + batch_size)
+                users, items, texts_read = (torch.from_numpy(index[part]) for index in indices)
+                ranked = self.model.rank(prepared, texts, users, items, texts_read)
+                scores[part] = ranked.numpy()
+        return scores if knowledge_rows.ndim == 2 else scores[:, 0]
+
+    def save(self, folder: Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        described = {
+            "format_version": FORMAT_VERSION,
+            "backbone": self.backbone,
+            "recommender": self.config.model_dump(mode="json"),
+            "knowledge": self.knowledge.model_dump(mode="json"),
+            "sizes": asdict(self.model.sizes),
+            "history": [asdict(epoch) for epoch in self.history],
+        }
+        (folder / "config.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
+        save_file(self.model.state_dict(), folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedRecommender:
+        """Read what `save` wrote. A backbone given by class path is imported.
+
+        Raises:
+            WorkspaceError: files missing, damaged or of another format.
+            ConfigError: its backbone cannot be imported.
+        """
+        try:
+            described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            if described["format_version"] != FORMAT_VERSION:
+                raise ValueError(f"format version {described['format_version']}")
+            config = RecommenderConfig.model_validate(described["recommender"])
+            knowledge = KnowledgeConfig.model_validate(described["knowledge"])
+            backbone = resolve_backbone(described["backbone"])
+            # Building draws initial weights, soon overwritten: leave the caller's generator alone.
+            with torch.random.fork_rng(devices=[]):
+                model = backbone(config, knowledge, Sizes(**described["sizes"]))
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+            history = tuple(Epoch(**epoch) for epoch in described["history"])
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise WorkspaceError(
+                f"a recommender of format {FORMAT_VERSION} in {folder}",
+                found=f"{type(error).__name__}: {error}",
+                remedy="Train it again, or restore the folder's config.json and model.safetensors.",
+            ) from error
+        model.eval()
+        return cls(described["backbone"], config, knowledge, model, history)
+
+    def _check_texts(self, inputs: ListInputs) -> None:
+        sizes, kinds = self.model.sizes, self.model.features.kinds
+        changed = inputs.item_knowledge is not None and inputs.n_items != sizes.n_items
+        if changed or inputs.n_items > sizes.n_items:
+            raise DataError(
+                f"the {sizes.n_items} items the recommender was trained with",
+                found=f"{inputs.n_items} items",
+                remedy="Score with the catalogue of the training run (n_items of ListInputs).",
+            )
+        if "item" in kinds and inputs.item_knowledge is None:
+            raise DataError(
+                "the items' text vectors that the recommender was trained with",
+                found="none",
+                remedy="Pass item_knowledge, or train with knowledge.item off.",
+            )
+        if kinds and inputs.text_dim not in (0, sizes.text_dim):
+            raise DataError(
+                f"text vectors of dimension {sizes.text_dim}",
+                found=f"dimension {inputs.text_dim}",
+                remedy="Encode with the encoder that the recommender was trained with.",
+            )

@@ -1,0 +1,84 @@
+"""The product at the end: one reranker trained on everyone, and a stored vector per user."""
+
+from __future__ import annotations
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from rlrf4rec.recommenders import ListInputs, fit
+from rlrf4rec.records import Float32Array, IntArray
+from rlrf4rec.stages.rewarding import encode_texts, text_rows
+from rlrf4rec.stages.systems import held_out_texts
+from rlrf4rec.stages.trail import Trail
+from rlrf4rec.stages.world import World
+from rlrf4rec.workspace import Stage, StageWriter
+
+
+def deploy(world: World, trail: Trail) -> Stage:
+    """Train the first backbone on all users' lists and the last round's texts, and store it.
+
+    Writes what serving reads, and nothing else is needed there: ``recommender/``,
+    ``vectors.safetensors`` (``items`` ``[i, d]``, ``texts`` ``[r, d]``, ``rows`` ``[u]``: which
+    text is a user's, -1 for none), ``histories.safetensors``, ``items.parquet``, ``users.parquet``
+    and ``texts.parquet``.
+    """
+    config = world.config
+    last = trail.rounds[-1]
+
+    def work(writer: StageWriter) -> None:
+        texts = held_out_texts(world, last.samples, config.evaluation.n_samples)
+        rows = text_rows(world.dataset.n_users, texts)
+        vectors = encode_texts(world, texts)
+        inputs = ListInputs.from_numpy(
+            world.histories,
+            world.item_vectors if config.knowledge.item else None,
+            vectors if config.knowledge.user else None,
+        )
+        lists = world.lists()
+        validation = (world.folds.role == "validation")[lists.user]
+        recommender = fit(
+            config.recommender,
+            config.knowledge,
+            config.evaluation.backbones[0],
+            inputs,
+            lists,
+            rows[lists.user],
+            ~validation,
+            validation,
+            seed=config.seed,
+        )
+        recommender.save(writer.folder / "recommender")
+        _write_vectors(writer, world, vectors, rows)
+        writer.write_frame("items.parquet", world.dataset.items)
+        writer.write_frame("users.parquet", world.dataset.users)
+        writer.write_frame("texts.parquet", texts.select("user", "user_id", "sample", "text"))
+
+    settings = {
+        "recommender": config.recommender.model_dump(),
+        "knowledge": config.knowledge.model_dump(),
+        "backbone": config.evaluation.backbones[0],
+        "n_samples": config.evaluation.n_samples,
+        "kind": config.lists.kind,
+        "seed": config.seed,
+    }
+    needs = [world.listed, *last.samples.values()]
+    stage = world.workspace.stage("deployed", settings, needs, work, replayable=True)
+    world.reporter.finish("deployed", stage.seconds)
+    return stage
+
+
+def _write_vectors(
+    writer: StageWriter, world: World, vectors: Float32Array, rows: IntArray
+) -> None:
+    arrays: dict[str, np.ndarray] = {
+        "items": world.item_vectors,
+        "texts": vectors,
+        "rows": rows[:, 0].copy(),
+    }
+    writer.write("vectors.safetensors", lambda path: save_file(arrays, path))
+    histories: dict[str, np.ndarray] = {
+        "items": world.histories.items,
+        "ratings": world.histories.ratings,
+        "lengths": world.histories.lengths,
+    }
+    writer.write("histories.safetensors", lambda path: save_file(histories, path))

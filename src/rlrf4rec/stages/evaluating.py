@@ -1,0 +1,200 @@
+"""What is shown, and against what: scores to results.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlrf4rec.data import popularity
+from rlrf4rec.evaluation.intervals import compare, estimate
+from rlrf4rec.evaluation.metrics import list_metrics
+from rlrf4rec.evaluation.results import ComparisonRow, Results, RewardRow, SystemRow
+from rlrf4rec.records import CandidateLists, Float32Array, FloatArray
+from rlrf4rec.stages.rewards_table import reward_rows
+from rlrf4rec.stages.seconds import seconds_by_step
+from rlrf4rec.stages.systems import trained_systems
+from rlrf4rec.stages.trail import Trail
+from rlrf4rec.stages.trials import load_scores, run_system, tested_lists, worker_pool
+from rlrf4rec.stages.world import World
+from rlrf4rec.workspace import Stage
+
+PerList = dict[str, FloatArray]
+"""Metric name to values ``[seeds, n]``."""
+
+# Paths of one machine: not part of what was found.
+_PATHS = {"path", "interactions", "items", "users"}
+
+# Each tuned round is held against these; the pairs below stand on their own.
+_RIVALS = ("id", "profile", "history_text", "shuffled", "random_pairs", "untuned", "best_of_n")
+_PAIRS = [
+    ("id", "popularity"),
+    ("profile", "id"),
+    ("untuned", "id"),
+    ("untuned", "shuffled"),
+    ("random_pairs", "untuned"),
+    ("best_of_n", "untuned"),
+]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results, and the stages with every list's scores: by kind of lists, then by system."""
+
+    results: Results
+    stages: dict[str, dict[str, Stage]]
+
+
+def evaluate(world: World, trail: Trail) -> Evaluation:
+    """Train and test every system, and compare them by resampling users."""
+    config = world.config
+    systems = trained_systems(world, trail)
+    system_rows: list[SystemRow] = []
+    comparison_rows: list[ComparisonRow] = []
+    stages: dict[str, dict[str, Stage]] = {}
+    with worker_pool(config.machine.processes) as pool:
+        for kind in config.evaluation.kinds:
+            tested = world.lists(kind).select(tested_lists(world, kind))
+            untrained = {
+                name: _metrics(world, tested, scores[None])
+                for name, scores in _untrained_scores(world, tested).items()
+            }
+            trained: dict[str, dict[str, PerList]] = {}
+            for system in systems:
+                stage = run_system(world, system, kind, pool)
+                stages.setdefault(kind, {})[system.name] = stage
+                trained[system.name] = {
+                    backbone: _metrics(world, tested, load_scores(world, stage, backbone))
+                    for backbone in config.evaluation.backbones
+                }
+            system_rows += _system_rows(world, tested, untrained, trained)
+            comparison_rows += _comparison_rows(world, tested, untrained, trained)
+    primary = config.evaluation.kinds[0]
+    tested = world.lists(primary).select(tested_lists(world, primary))
+    results = Results(
+        dataset=world.dataset.name,
+        lists=primary,
+        folds=int(world.folds.fold.max()) + 1,
+        seeds=config.evaluation.seeds,
+        n_users=len(np.unique(tested.user)),
+        n_lists=len(tested),
+        n_lists_without_positive=int((~tested.labels.any(axis=1)).sum()),
+        systems=system_rows,
+        comparisons=comparison_rows,
+        rewards=_rewards(world, trail),
+        seconds=seconds_by_step(
+            world, trail, [stage for by_name in stages.values() for stage in by_name.values()]
+        ),
+        config=json.loads(config.model_dump_json(exclude={"machine": True, "data": _PATHS})),
+    )
+    return Evaluation(results, stages)
+
+
+def _untrained_scores(world: World, lists: CandidateLists) -> dict[str, FloatArray]:
+    """Random order and popularity, ``[n, l]``; a test user's feedback is not counted."""
+    rng = np.random.default_rng([world.config.seed, 2])
+    scores = {"random": rng.random(lists.items.shape)}
+    counted = np.zeros(lists.items.shape)
+    fold = world.folds.fold
+    for number in range(int(fold.max()) + 1):
+        counts = popularity(world.dataset, fold != number, world.histories)
+        rows = fold[lists.user] == number
+        counted[rows] = counts[lists.items[rows]]
+    scores["popularity"] = counted
+    return scores
+
+
+def _metrics(world: World, lists: CandidateLists, scores: FloatArray | Float32Array) -> PerList:
+    """Metrics of each list, from scores ``[seeds, n, l]``."""
+    seeds, n, size = scores.shape
+    flat = list_metrics(
+        np.tile(lists.labels, (seeds, 1)),
+        scores.reshape(seeds * n, size).astype(np.float64),
+        world.config.evaluation.ks,
+    )
+    return {name: values.reshape(seeds, n) for name, values in flat.items()}
+
+
+def _system_rows(
+    world: World,
+    lists: CandidateLists,
+    untrained: dict[str, PerList],
+    trained: dict[str, dict[str, PerList]],
+) -> list[SystemRow]:
+    entries: list[tuple[str, str | None, PerList]] = [
+        (name, None, values) for name, values in untrained.items()
+    ]
+    entries += [
+        (name, backbone, values)
+        for name, by_backbone in trained.items()
+        for backbone, values in by_backbone.items()
+    ]
+    rows = []
+    for name, backbone, values in entries:
+        for metric, per_list in values.items():
+            found = estimate(per_list, lists.user, resamples=world.config.evaluation.resamples)
+            rows.append(
+                SystemRow(
+                    system=name,
+                    backbone=backbone,
+                    metric=metric,
+                    mean=found.mean,
+                    ci95=found.ci95,
+                    n_users=found.n_users,
+                    n_lists=found.n_lists,
+                    kind=lists.kind,
+                )
+            )
+    return rows
+
+
+def _comparison_rows(
+    world: World,
+    lists: CandidateLists,
+    untrained: dict[str, PerList],
+    trained: dict[str, dict[str, PerList]],
+) -> list[ComparisonRow]:
+    rows = []
+    for a, b in _compared(trained):
+        for backbone in world.config.evaluation.backbones:
+            ours = trained[a][backbone]
+            theirs = untrained[b] if b in untrained else trained[b][backbone]
+            for metric in ours:
+                found = compare(
+                    ours[metric],
+                    theirs[metric],
+                    lists.user,
+                    resamples=world.config.evaluation.resamples,
+                )
+                rows.append(
+                    ComparisonRow(
+                        a=a,
+                        b=b,
+                        backbone=backbone,
+                        metric=metric,
+                        diff=found.diff,
+                        ci95=found.ci95,
+                        p=found.p,
+                        n_users=found.n_users,
+                        n_lists=found.n_lists,
+                        kind=lists.kind,
+                    )
+                )
+    return rows
+
+
+def _compared(trained: dict[str, dict[str, PerList]]) -> list[tuple[str, str]]:
+    tuned = [name for name in trained if name.startswith("tuned_round_")]
+    pairs = [(name, rival) for name in tuned[::-1] for rival in _RIVALS]
+    pairs += list(zip(tuned[1:], tuned[:-1], strict=True)) + _PAIRS
+    known = {*trained, "popularity", "random"}
+    return [(a, b) for a, b in pairs if a in trained and b in known]
+
+
+def _rewards(world: World, trail: Trail) -> list[RewardRow]:
+    return [
+        row
+        for current in trail.rounds
+        for row in reward_rows(world, current.number, list(current.judged.items()))
+    ]

@@ -1,0 +1,166 @@
+"""Steps 2 to 4 as stages: fit the reward recommenders on a round's texts, score, choose pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from rlrf4rec.feedback import (
+    RewardModels,
+    choose_pairs,
+    choose_random_pairs,
+    fit_reward_models,
+    reward_texts,
+)
+from rlrf4rec.knowledge.texts import history_texts
+from rlrf4rec.recommenders import ListInputs
+from rlrf4rec.records import BoolArray, Float32Array, IntArray
+from rlrf4rec.stages.world import World
+from rlrf4rec.workspace import Stage, StageWriter
+
+
+def encode_texts(world: World, texts: pl.DataFrame) -> Float32Array:
+    """Vectors of sampled texts, ``[len(texts), d]``, in the frame's order.
+
+    With `knowledge.join_history` the reading history's text goes before the LLM's.
+    """
+    answers = texts["text"].to_list()
+    if world.config.knowledge.join_history:
+        read = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
+        answers = [
+            f"{read[user]}\n{answer}" for user, answer in zip(texts["user"], answers, strict=True)
+        ]
+    return world.encoder.encode(answers)
+
+
+def text_rows(n_users: int, texts: pl.DataFrame) -> IntArray:
+    """Where each user's texts are in the frame: ``[u, s]`` row numbers, -1 where there is none.
+
+    An empty answer is no knowledge: it has no row, and so no reward.
+    """
+    width = int(texts["sample"].max() or 0) + 1  # type: ignore[arg-type]  # an Int32 column
+    rows = np.full((n_users, width), -1)
+    said = texts["text"].str.strip_chars().str.len_chars().to_numpy() > 0
+    places = np.flatnonzero(said)
+    rows[texts["user"].to_numpy()[places], texts["sample"].to_numpy()[places]] = places
+    return rows
+
+
+def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
+    """Fit cross-fitted reward recommenders on one half's texts and reward them.
+
+    Writes ``rewards.parquet`` (one row a text of the half's users) and ``models/``.
+    """
+    config = world.config
+    stage_name = f"{name}/rewards"
+    on_progress = world.reporter.start(stage_name, "reward models")
+
+    def work(writer: StageWriter) -> None:
+        trainers, validators = training_users(world, half)
+        texts = _of_users(samples.frame("samples.parquet"), trainers | validators)
+        inputs, rows = _inputs(world, texts)
+        lists = world.lists()
+        models = fit_reward_models(
+            config.reward,
+            config.recommender,
+            config.knowledge,
+            inputs,
+            lists,
+            rows[lists.user],
+            trainers,
+            validators,
+            seed=config.seed,
+            on_progress=on_progress,
+        )
+        models.save(writer.folder / "models")
+        scored = lists.select((trainers | validators)[lists.user])
+        rewards = reward_texts(models, inputs, scored, rows[scored.user], k=config.reward.k)
+        writer.write_frame("rewards.parquet", _with_texts(texts, rewards))
+
+    stage = world.workspace.stage(stage_name, _settings(world, half), [world.listed, samples], work)
+    world.reporter.finish(stage_name, stage.seconds)
+    return stage
+
+
+def judge(world: World, name: str, samples: Stage, judges: Stage, half: int) -> Stage:
+    """Reward a policy's texts with the *first* round's recommenders of its half.
+
+    One fixed judge makes rounds comparable, and no judge was trained on a user it scores: the
+    half's own users are cross-fitted, everybody else is unknown to it. These rewards are measured,
+    nothing is tuned on them but the stop (validation users).
+    """
+    stage_name = f"{name}/judged-{half}"
+
+    def work(writer: StageWriter) -> None:
+        texts = samples.frame("samples.parquet")
+        inputs, rows = _inputs(world, texts)
+        lists = world.lists()
+        lists = lists.select(np.isin(lists.user, texts["user"].unique().to_numpy()))
+        models = RewardModels.load(judges.folder / "models")
+        rewards = reward_texts(models, inputs, lists, rows[lists.user], k=world.config.reward.k)
+        writer.write_frame("rewards.parquet", _with_texts(texts, rewards))
+
+    return world.workspace.stage(
+        stage_name, _settings(world, half), [world.listed, samples, judges], work
+    )
+
+
+def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: bool) -> Stage:
+    """Choose the pairs of one half's training users: best against worst, or at random (control)."""
+    config = world.config
+
+    def work(writer: StageWriter) -> None:
+        trainers = pl.Series(np.flatnonzero(world.folds.role == "train"), dtype=pl.Int32)
+        first_words = world.template.first_words
+        texts = (
+            rewards.frame("rewards.parquet")
+            .filter(pl.col("user").is_in(trainers.implode()))
+            .join(prompts.frame("prompts.parquet").select("user", "prompt"), on="user")
+            .with_columns(pl.col("text").str.strip_prefix(first_words).alias("completion"))
+        )
+        pairs = choose_pairs(texts, config.reward, config.alignment.max_pairs)
+        if random:
+            pairs = choose_random_pairs(texts, pairs, config.seed)
+        writer.write_frame("pairs.parquet", pairs)
+
+    settings = {
+        "reward": config.reward.model_dump(),
+        "max_pairs": config.alignment.max_pairs,
+        "random": random,
+        "seed": config.seed,
+    }
+    folder = "pairs-random" if random else "pairs"
+    return world.workspace.stage(f"{name}/{folder}", settings, [rewards, prompts], work)
+
+
+def training_users(world: World, half: int) -> tuple[BoolArray, BoolArray]:
+    """The users a half's policy and reward models learn from, and its validation users."""
+    own = world.folds.half == half
+    return own & (world.folds.role == "train"), own & (world.folds.role == "validation")
+
+
+def _inputs(world: World, texts: pl.DataFrame) -> tuple[ListInputs, IntArray]:
+    item_vectors = world.item_vectors if world.config.knowledge.item else None
+    inputs = ListInputs.from_numpy(world.histories, item_vectors, encode_texts(world, texts))
+    return inputs, text_rows(world.dataset.n_users, texts)
+
+
+def _of_users(texts: pl.DataFrame, users: BoolArray) -> pl.DataFrame:
+    return texts.filter(pl.Series(users[texts["user"].to_numpy()]))
+
+
+def _with_texts(texts: pl.DataFrame, rewards: pl.DataFrame) -> pl.DataFrame:
+    """Every reward beside its text; null where a text could not be scored."""
+    return texts.join(rewards, on=["user", "sample"], how="left", maintain_order="left")
+
+
+def _settings(world: World, half: int) -> dict[str, object]:
+    config = world.config
+    return {
+        "reward": config.reward.model_dump(include={"backbone", "folds", "seeds", "k"}),
+        "recommender": config.recommender.model_dump(),
+        "knowledge": config.knowledge.model_dump(),
+        "kind": config.lists.kind,
+        "half": half,
+        "seed": config.seed,
+    }

@@ -1,0 +1,150 @@
+"""The systems of the results table: what knowledge each of them gives the recommender."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from rlrf4rec.knowledge.texts import history_texts, profile_vectors
+from rlrf4rec.records import CandidateLists, Float32Array, IntArray
+from rlrf4rec.stages.rewarding import encode_texts, text_rows
+from rlrf4rec.stages.trail import Round, Trail
+from rlrf4rec.stages.world import World
+from rlrf4rec.workspace import Stage
+
+
+@dataclass(frozen=True)
+class System:
+    """A recommender's knowledge.
+
+    Attributes:
+        name: as in results.json.
+        vectors: user text vectors ``[r, d]``; None for a system without any text.
+        rows: ``[u, 2, a]``: alternatives for a user's lists of even and of odd feedback chunks.
+            Only ``best_of_n`` tells the two apart.
+        needs: the stages that this came from.
+    """
+
+    name: str
+    vectors: Float32Array | None
+    rows: IntArray
+    needs: tuple[Stage, ...] = ()
+
+    def list_rows(self, lists: CandidateLists) -> IntArray:
+        """Alternatives of each list, ``[n, a]``."""
+        return self.rows[lists.user, lists.chunk % 2]
+
+
+def trained_systems(world: World, trail: Trail) -> list[System]:
+    """Every system that trains a recommender, in the order of the table."""
+    systems = [_without_text(world), _profile(world), _history_text(world)]
+    tuned = [
+        _texts_of(world, f"tuned_round_{current.number}", current) for current in trail.rounds[1:]
+    ]
+    untuned = _texts_of(world, "untuned", trail.rounds[0])
+    systems += [_shuffled(world, tuned[-1] if tuned else untuned), untuned]
+    systems.append(_best_of_n(world, trail.rounds[0]))
+    if trail.random_pairs is not None:
+        systems.append(_texts_of(world, "random_pairs", trail.random_pairs))
+    return systems + tuned
+
+
+def held_out_texts(world: World, samples: Mapping[int, Stage], n_samples: int) -> pl.DataFrame:
+    """Each user's texts by the policy that was not tuned on this user.
+
+    With protocol ``split``, training users have no such policy: theirs come from the only one
+    there is, and they are not tested.
+    """
+    parts = []
+    for half, stage in samples.items():
+        own = world.folds.half == half
+        wanted = ~own if world.folds.protocol == "cross" else np.ones_like(own)
+        users = pl.Series(np.flatnonzero(wanted), dtype=pl.Int32)
+        frame = stage.frame("samples.parquet")
+        parts.append(
+            frame.filter(pl.col("user").is_in(users.implode()) & (pl.col("sample") < n_samples))
+        )
+    return pl.concat(parts).sort("user", "sample")
+
+
+def _texts_of(world: World, name: str, current: Round) -> System:
+    texts = held_out_texts(world, current.samples, world.config.evaluation.n_samples)
+    rows = text_rows(world.dataset.n_users, texts)
+    return System(
+        name, encode_texts(world, texts), _both_halves(rows), tuple(current.samples.values())
+    )
+
+
+def _without_text(world: World) -> System:
+    return System("id", None, np.full((world.dataset.n_users, 2, 1), -1))
+
+
+def _profile(world: World) -> System:
+    vectors = profile_vectors(
+        world.histories, world.item_vectors, world.config.data.positive_rating
+    )
+    return System("profile", vectors, _one_row_each(world))
+
+
+def _history_text(world: World) -> System:
+    texts = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
+    rows = _one_row_each(world)
+    rows[[not text for text in texts]] = -1
+    return System("history_text", world.encoder.encode(texts), rows)
+
+
+def _shuffled(world: World, system: System) -> System:
+    """The control: every user reads another user's texts, in training and in the test."""
+    order = np.random.default_rng([world.config.seed, 1]).permutation(world.dataset.n_users)
+    # Along one random cycle, so that nobody keeps the own text.
+    rows = np.empty_like(system.rows)
+    rows[order] = system.rows[np.roll(order, 1)]
+    return System("shuffled", system.vectors, rows, system.needs)
+
+
+def _best_of_n(world: World, first: Round) -> System:
+    """Of the N untuned texts, the one with the best reward on the user's *other* lists.
+
+    A list of an even feedback chunk gets the text chosen on the odd chunks, and the other way
+    round, so that a text is never tested on the feedback it was chosen by. No other system sees any
+    of a test user's feedback: this row shows what choosing can reach, not a rival.
+    """
+    config = world.config
+    parts = []
+    for half, stage in first.judged.items():
+        # Rewarded by recommenders that learned from the other half only.
+        other = world.folds.half != half if world.folds.protocol == "cross" else None
+        frame = stage.frame("rewards.parquet")
+        parts.append(frame if other is None else frame.filter(other[frame["user"].to_numpy()]))
+    texts = pl.concat(parts).sort("user", "sample")
+    rows = text_rows(world.dataset.n_users, texts)
+    metric = config.reward.metric
+    best = np.stack(
+        [_best(rows, texts[f"{metric}_odd"]), _best(rows, texts[f"{metric}_even"])], axis=1
+    )
+    return System(
+        "best_of_n",
+        encode_texts(world, texts),
+        best[:, :, None],
+        (*first.samples.values(), *first.judged.values()),
+    )
+
+
+def _best(rows: IntArray, rewards: pl.Series) -> IntArray:
+    """The row of each user's best text, ``[u]``; the first one where none is rewarded."""
+    value = rewards.cast(pl.Float64).fill_null(-np.inf).to_numpy()
+    reward = np.where(rows >= 0, value[np.maximum(rows, 0)], -np.inf)
+    # argmax takes the first of equals.
+    best: IntArray = np.take_along_axis(rows, reward.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return best
+
+
+def _one_row_each(world: World) -> IntArray:
+    return _both_halves(np.arange(world.dataset.n_users)[:, None])
+
+
+def _both_halves(rows: IntArray) -> IntArray:
+    return np.repeat(rows[:, None, :], 2, axis=1)

@@ -1,0 +1,29 @@
+"""What the rounds of a run leave behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rlrf4rec.workspace import Stage
+
+
+@dataclass
+class Round:
+    """What a round made; a stage for each policy (the half it was tuned on)."""
+
+    number: int
+    samples: dict[int, Stage] = field(default_factory=dict)
+    rewards: dict[int, Stage] = field(default_factory=dict)
+    judged: dict[int, Stage] = field(default_factory=dict)
+    pairs: dict[int, Stage] = field(default_factory=dict)
+    tuning: dict[int, Stage] = field(default_factory=dict)
+
+
+@dataclass
+class Trail:
+    """All rounds, the control tuned on random pairs, and whether the reward's fall stopped it."""
+
+    prompts: Stage
+    rounds: list[Round] = field(default_factory=list)
+    random_pairs: Round | None = None
+    stopped_early: bool = False

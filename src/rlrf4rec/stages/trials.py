@@ -1,0 +1,182 @@
+"""Train and test the recommenders of a system: every backbone, seed and fold."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
+from rlrf4rec.records import BoolArray, CandidateLists, Float32Array, Histories, IntArray
+from rlrf4rec.stages.systems import System
+from rlrf4rec.stages.world import World
+from rlrf4rec.workspace import Stage, StageWriter
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One system, backbone and seed over all folds: all a worker process needs.
+
+    Attributes:
+        rows: ``[n, a]``, alternatives for each list.
+        fold: ``[n]``, the fold in which the list is tested; -1: never.
+        validation: ``[n]``, lists of validation users.
+        tested: ``[n]``, the lists that are scored (one draw of negatives).
+    """
+
+    backbone: str
+    seed: int
+    recommender: RecommenderConfig
+    knowledge: KnowledgeConfig
+    histories: Histories
+    lists: CandidateLists
+    item_vectors: Float32Array | None
+    user_vectors: Float32Array | None
+    rows: IntArray
+    fold: IntArray
+    validation: BoolArray
+    tested: BoolArray
+
+
+def run_trial(trial: Trial) -> Float32Array:
+    """Scores of the tested lists, ``[tested, l]``, each by a model that never saw its user."""
+    import torch
+
+    from rlrf4rec.recommenders import ListInputs, fit
+
+    # One thread: the models are small, and sums are then made in one order on every machine.
+    torch.set_num_threads(1)
+    inputs = ListInputs.from_numpy(trial.histories, trial.item_vectors, trial.user_vectors)
+    column = trial.rows[:, trial.seed % trial.rows.shape[1]]
+    scores = np.empty((len(trial.lists), trial.lists.items.shape[1]), dtype=np.float32)
+    for fold in range(int(trial.fold.max()) + 1):
+        others = trial.fold != fold
+        fitted = fit(
+            trial.recommender,
+            trial.knowledge,
+            trial.backbone,
+            inputs,
+            trial.lists,
+            trial.rows,
+            others & ~trial.validation,
+            others & trial.validation,
+            seed=trial.seed * 1000 + fold,
+        )
+        test = (trial.fold == fold) & trial.tested
+        scores[test] = fitted.score(inputs, trial.lists.select(test), column[test])
+    return scores[trial.tested]
+
+
+def run_system(world: World, system: System, kind: str, pool: Executor) -> Stage:
+    """All trials of a system on one kind of lists; writes ``<backbone>-<seed>.npy``."""
+    config = world.config
+    name = f"evaluation/{kind}/{system.name}"
+    on_progress = world.reporter.start(name, "trainings")
+    jobs = [(backbone, seed) for backbone in config.evaluation.backbones for seed in _seeds(world)]
+
+    def work(writer: StageWriter) -> None:
+        missing = [job for job in jobs if not writer.has(_file(*job))]
+        futures = {
+            pool.submit(run_trial, _trial(world, system, kind, *job)): job for job in missing
+        }
+        on_progress(len(jobs) - len(missing), len(jobs))
+        for number, future in enumerate(as_completed(futures), len(jobs) - len(missing) + 1):
+            scores = future.result()
+            writer.write(_file(*futures[future]), partial(_save, scores))
+            on_progress(number, len(jobs))
+
+    settings = {
+        "recommender": config.recommender.model_dump(),
+        "knowledge": config.knowledge.model_dump(),
+        "jobs": jobs,
+        "n_samples": config.evaluation.n_samples,
+        "seed": config.seed,
+        "best_of": config.reward.metric if system.name == "best_of_n" else "",
+    }
+    stage = world.workspace.stage(
+        name, settings, [world.listed, *system.needs], work, replayable=True
+    )
+    world.reporter.finish(name, stage.seconds)
+    return stage
+
+
+def load_scores(world: World, stage: Stage, backbone: str) -> Float32Array:
+    """``[seeds, n, l]``."""
+    return np.stack([np.load(stage.folder / _file(backbone, seed)) for seed in _seeds(world)])
+
+
+def tested_lists(world: World, kind: str) -> BoolArray:
+    """``[n]``: lists of tested users, with the first draw of negatives."""
+    lists = world.lists(kind)
+    tested: BoolArray = (world.folds.fold[lists.user] >= 0) & (lists.draw == 0)
+    return tested
+
+
+@contextmanager
+def worker_pool(processes: int) -> Iterator[Executor]:
+    """Processes for trials; 0 means one a core. They end when their parent dies."""
+    with ProcessPoolExecutor(
+        max_workers=processes or os.cpu_count() or 1,
+        # A forked child of a process that has run torch may hang.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_end_with_parent,
+    ) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _trial(world: World, system: System, kind: str, backbone: str, seed: int) -> Trial:
+    config = world.config
+    lists = world.lists(kind)
+    with_items = config.knowledge.item and system.vectors is not None
+    with_users = config.knowledge.user and system.vectors is not None
+    return Trial(
+        backbone,
+        seed,
+        config.recommender,
+        config.knowledge,
+        world.histories,
+        lists,
+        world.item_vectors if with_items else None,
+        system.vectors if with_users else None,
+        system.list_rows(lists),
+        world.folds.fold[lists.user],
+        (world.folds.role == "validation")[lists.user],
+        tested_lists(world, kind),
+    )
+
+
+def _seeds(world: World) -> list[int]:
+    return world.config.evaluation.seeds
+
+
+def _file(backbone: str, seed: int) -> str:
+    return f"{backbone}-{seed}.npy"
+
+
+def _save(scores: Float32Array, path: Path) -> None:
+    with path.open("wb") as handle:
+        np.save(handle, scores, allow_pickle=False)

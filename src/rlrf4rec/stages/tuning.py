@@ -1,0 +1,62 @@
+"""Step 5 as a stage: tune the LLM on the pairs."""
+
+from __future__ import annotations
+
+import shutil
+
+from rlrf4rec.errors import DataError
+from rlrf4rec.generation.engines import choose_device
+from rlrf4rec.models import language_model_folder
+from rlrf4rec.stages.world import World
+from rlrf4rec.workspace import Stage, StageWriter
+
+MIN_PAIRS = 2
+
+
+def align(world: World, name: str, pairs: Stage, before: Stage | None) -> Stage:
+    """DPO on the pairs, going on from the policy of the round ``before`` (None: the untuned LLM).
+
+    Writes ``adapter/`` (PEFT's format, relative to the untuned LLM) and ``curve.parquet``.
+
+    Raises:
+        DataError: too few pairs to learn from.
+    """
+    config = world.config
+    stage_name = f"{name}/tuning"
+    on_progress = world.reporter.start(stage_name, "steps")
+
+    def work(writer: StageWriter) -> None:
+        from rlrf4rec.alignment import tune
+
+        frame = pairs.frame("pairs.parquet")
+        if frame.height < MIN_PAIRS:
+            raise DataError(
+                f"at least {MIN_PAIRS} preference pairs in {pairs.folder}",
+                found=f"{frame.height}",
+                remedy="Lower reward.margin, sample more texts (generation.n_samples), or use more "
+                "training users.",
+            )
+        checkpoints = writer.folder / ".checkpoints"
+        tune(
+            language_model_folder(config.model.name),
+            frame,
+            config.alignment,
+            dtype=config.model.dtype,
+            seed=config.seed,
+            output=writer.folder,
+            start_adapter=None if before is None else before.folder / "adapter",
+            device=choose_device(config.machine),
+            on_step=lambda report: on_progress(report.step, report.total_steps),
+            checkpoint_folder=checkpoints,
+        )
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+    settings = {
+        "alignment": config.alignment.model_dump(exclude={"max_pairs", "random_pairs"}),
+        "model": config.model.model_dump(),
+        "seed": config.seed,
+    }
+    needs = [pairs] if before is None else [pairs, before]
+    stage = world.workspace.stage(stage_name, settings, needs, work)
+    world.reporter.finish(stage_name, stage.seconds)
+    return stage

@@ -1,0 +1,192 @@
+"""What every step of a run reads: data, histories, lists, folds, prompts."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from rlrf4rec.config import Config
+from rlrf4rec.data import (
+    candidate_lists,
+    folds_to_frame,
+    load_dataset,
+    make_folds,
+    reading_histories,
+)
+from rlrf4rec.knowledge.encoder import TextEncoder
+from rlrf4rec.knowledge.texts import item_texts
+from rlrf4rec.models import language_model_folder
+from rlrf4rec.progress import Reporter, Silent
+from rlrf4rec.prompts import Template, load_template
+from rlrf4rec.prompts.rendering import HistoryItem, PromptWriter
+from rlrf4rec.records import CandidateLists, Dataset, Float32Array, Folds, Histories
+from rlrf4rec.workspace import Stage, StageWriter, Workspace, fingerprint
+
+
+@dataclass(frozen=True)
+class World:
+    """A run's unchanging part.
+
+    Attributes:
+        config: the run's settings.
+        workspace: its folder.
+        reporter: hears of progress.
+        dataset: the cleaned log.
+        histories: reading histories, ``[u, h]``.
+        folds: who is used for what.
+        data: the stage that stores the log, the catalogue and the users.
+        listed: the stage that stores the candidate lists and the folds.
+    """
+
+    config: Config
+    workspace: Workspace
+    reporter: Reporter
+    dataset: Dataset
+    histories: Histories
+    folds: Folds
+    data: Stage
+    listed: Stage
+    _lists: dict[str, CandidateLists] = field(default_factory=dict)
+
+    def lists(self, kind: str | None = None) -> CandidateLists:
+        """The candidate lists of a kind (default: the run's own), all draws."""
+        kind = kind or self.config.lists.kind
+        if kind not in self._lists:
+            self._lists[kind] = CandidateLists.from_frame(
+                self.listed.frame(f"lists-{kind}.parquet")
+            )
+        return self._lists[kind]
+
+    @cached_property
+    def template(self) -> Template:
+        """The domain's prompt template."""
+        return load_template(self.config.prompt.template)
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """The frozen text encoder, with the run's cache of vectors."""
+        name = self.config.knowledge.encoder
+        cache = self.workspace.folder / "vectors" / fingerprint(name)[:12]
+        return TextEncoder(name, cache)
+
+    @cached_property
+    def item_vectors(self) -> Float32Array:
+        """Text vectors of the catalogue, ``[i, d]``."""
+        return self.encoder.encode(item_texts(self.dataset))
+
+
+def open_world(config: Config, workspace: Workspace, reporter: Reporter | None = None) -> World:
+    """Load the data and store what the run makes of them.
+
+    Two stages, so that other lists or folds do not make the LLM's texts stale: ``data`` (log,
+    catalogue, users), which prompts depend on, and ``lists`` (candidate lists, folds).
+
+    Raises:
+        RLRF4RecError: the data or the settings cannot be used.
+    """
+    dataset = load_dataset(config)
+    histories = reading_histories(dataset, config.lists)
+    folds = make_folds(dataset.n_users, config.folds, config.seed)
+    data = _store_data(config, workspace, dataset)
+    lists = _store_lists(config, workspace, dataset, folds, data)
+    return World(config, workspace, reporter or Silent(), dataset, histories, folds, data, lists)
+
+
+def _store_data(config: Config, workspace: Workspace, dataset: Dataset) -> Stage:
+    def work(writer: StageWriter) -> None:
+        writer.write_frame("interactions.parquet", dataset.interactions)
+        writer.write_frame("items.parquet", dataset.items)
+        writer.write_frame("users.parquet", dataset.users)
+
+    settings = {
+        "data": _dataset_fingerprint(dataset),
+        "positive_rating": config.data.positive_rating,
+        "max_reading": config.lists.max_reading,
+    }
+    return workspace.stage("data", settings, [], work, replayable=True)
+
+
+def _store_lists(
+    config: Config, workspace: Workspace, dataset: Dataset, folds: Folds, data: Stage
+) -> Stage:
+    kinds = list(dict.fromkeys([config.lists.kind, *config.evaluation.kinds]))
+
+    def work(writer: StageWriter) -> None:
+        writer.write_frame("folds.parquet", folds_to_frame(folds))
+        for kind in kinds:
+            lists = candidate_lists(dataset, config, kind, config.lists.draws, config.seed)
+            writer.write_frame(f"lists-{kind}.parquet", lists.to_frame())
+
+    settings = {
+        "lists": config.lists.model_dump(exclude={"kind"}),
+        "kinds": kinds,
+        "folds": config.folds.model_dump(),
+        "seed": config.seed,
+    }
+    return workspace.stage("lists", settings, [data], work, replayable=True)
+
+
+def write_prompts(world: World) -> Stage:
+    """Write every user's prompt: ``prompts.parquet`` with ``user``, ``user_id``, ``prompt``."""
+    config = world.config
+
+    def work(writer: StageWriter) -> None:
+        from transformers import AutoTokenizer
+
+        prompter = PromptWriter(
+            world.template,
+            AutoTokenizer.from_pretrained(language_model_folder(config.model.name)),
+            history_size=config.prompt.history_size,
+            max_tokens=config.prompt.max_tokens,
+            positive_rating=config.data.positive_rating,
+        )
+        profiles = world.dataset.users["profile"].to_list()
+        prompts = [
+            prompter.write(reading_items(world, user), profile)
+            for user, profile in enumerate(profiles)
+        ]
+        frame = world.dataset.users.select("user", "user_id").with_columns(
+            pl.Series("prompt", prompts, dtype=pl.String)
+        )
+        writer.write_frame("prompts.parquet", frame)
+
+    settings = {
+        "prompt": config.prompt.model_dump(),
+        "template": world.template.model_dump(),
+        "model": config.model.name,
+    }
+    return world.workspace.stage("prompts", settings, [world.data], work)
+
+
+def reading_items(world: World, user: int) -> list[HistoryItem]:
+    """A user's reading history as prompts and reports show it, oldest first."""
+    length = int(world.histories.lengths[user])
+    items = world.histories.items[user, :length]
+    ratings = world.histories.ratings[user, :length]
+    titles, details = world.dataset.items["title"], world.dataset.items["details"]
+    return [
+        HistoryItem(
+            titles[int(item)], details[int(item)], None if np.isnan(rating) else float(rating)
+        )
+        for item, rating in zip(items, ratings, strict=True)
+    ]
+
+
+def _dataset_fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of the data themselves, not of a file format that may change with a library."""
+    digest = hashlib.sha256(dataset.name.encode())
+    log = dataset.interactions
+    for column in ("user", "item", "position"):
+        digest.update(log[column].to_numpy().astype(np.int64).tobytes())
+    digest.update(log["rating"].cast(pl.Float32).fill_null(np.nan).to_numpy().tobytes())
+    for frame, columns in (
+        (dataset.items, ("item_id", "title", "details")),
+        (dataset.users, ("user_id", "profile")),
+    ):
+        for row in frame.select(columns).iter_rows():
+            digest.update("\0".join(row).encode("utf-8", "surrogatepass") + b"\1")
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""Step 1 as a stage: a policy writes N preference texts a user, in shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from rlrf4rec.generation import Engine, Request, Text, open_engine
+from rlrf4rec.generation.base import sample_seed
+from rlrf4rec.models import language_model_folder
+from rlrf4rec.prompts import check_structure
+from rlrf4rec.stages.world import World
+from rlrf4rec.workspace import Stage, StageWriter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SAMPLE_SCHEMA = {
+    "user": pl.Int32,
+    "user_id": pl.String,
+    "writer": pl.String,
+    "sample": pl.Int32,
+    "text": pl.String,
+    "n_tokens": pl.Int32,
+    "finished": pl.Boolean,
+    "structure_ok": pl.Boolean,
+    "coverage": pl.Float32,
+    "repetition": pl.Float32,
+}
+
+
+def write_texts(
+    world: World,
+    writer_name: str,
+    plan: Mapping[int, int],
+    prompts: Stage,
+    tuning: Stage | None,
+) -> Stage:
+    """Sample texts and check their structure.
+
+    Args:
+        world: the run.
+        writer_name: who writes, such as ``round-0/base``; also the stage's folder.
+        plan: how many samples each user gets.
+        prompts: the prompts stage.
+        tuning: the stage that holds the policy's adapter; None is the untuned LLM.
+
+    Returns:
+        A stage with ``samples.parquet``, see `SAMPLE_SCHEMA`; ``text`` begins with the words that
+        the prompt gave.
+    """
+    config = world.config
+    name = f"{writer_name}/samples"
+    on_progress = world.reporter.start(name, "texts")
+
+    def work(writer: StageWriter) -> None:
+        done = _finished_shards(writer)
+        missing = [user for user in sorted(plan) if user not in done]
+        total = sum(plan.values())
+        if missing:
+            written = sum(plan[user] for user in done)
+            on_progress(written, total)
+            with _policy(world, tuning) as (engine, tokenizer):
+                texts_of = prompts.frame("prompts.parquet")
+                for start in range(0, len(missing), config.machine.shard_size):
+                    users = missing[start : start + config.machine.shard_size]
+                    rows = []
+                    for batch in _batches(users, config.machine.sampling_batch):
+                        rows += _sample(
+                            world, engine, tokenizer, texts_of, writer_name, batch, plan
+                        )
+                        written += sum(plan[user] for user in batch)
+                        on_progress(written, total)
+                    frame = pl.DataFrame(rows, schema=SAMPLE_SCHEMA, orient="row")
+                    writer.write_frame(f"shard-{users[0]:07d}.parquet", frame)
+        shards = sorted(writer.folder.glob("shard-*.parquet"))
+        samples = pl.concat([pl.read_parquet(shard) for shard in shards])
+        writer.write_frame("samples.parquet", samples.sort("user", "sample"))
+        for shard in shards:
+            shard.unlink()
+
+    settings = {
+        "generation": config.generation.model_dump(),
+        "dtype": config.model.dtype,
+        "plan": sorted(plan.items()),
+        "seed": config.seed,
+    }
+    stage = world.workspace.stage(
+        name, settings, [prompts] if tuning is None else [prompts, tuning], work
+    )
+    world.reporter.finish(name, stage.seconds)
+    return stage
+
+
+@contextmanager
+def _policy(world: World, tuning: Stage | None) -> Iterator[tuple[Engine, PreTrainedTokenizerBase]]:
+    from transformers import AutoTokenizer
+
+    config = world.config
+    base = language_model_folder(config.model.name)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    if tuning is None:
+        with open_engine(base, config.machine, config.model.dtype, keep_export=True) as engine:
+            yield engine, tokenizer
+        return
+    from rlrf4rec.alignment import merge_adapter
+
+    with TemporaryDirectory(prefix="rlrf4rec-policy-") as temporary:
+        merge_adapter(base, tuning.folder / "adapter", Path(temporary))
+        with open_engine(
+            Path(temporary), config.machine, config.model.dtype, keep_export=False
+        ) as engine:
+            yield engine, tokenizer
+
+
+def _sample(
+    world: World,
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: pl.DataFrame,
+    writer_name: str,
+    users: list[int],
+    plan: Mapping[int, int],
+) -> list[tuple[object, ...]]:
+    config = world.config
+    ids = [prompts["user_id"][user] for user in users]
+    requests = [
+        Request(
+            tokenizer(prompts["prompt"][user], add_special_tokens=False)["input_ids"],
+            [
+                sample_seed(config.seed, user_id, writer_name, number)
+                for number in range(plan[user])
+            ],
+        )
+        for user, user_id in zip(users, ids, strict=True)
+    ]
+    rows: list[tuple[object, ...]] = []
+    for user, user_id, texts in zip(
+        users, ids, engine.sample(requests, config.generation), strict=True
+    ):
+        for number, text in enumerate(texts):
+            checked = _checked(world, tokenizer, text)
+            rows.append((user, user_id, writer_name, number, *checked))
+    return rows
+
+
+def _checked(
+    world: World, tokenizer: PreTrainedTokenizerBase, text: Text
+) -> tuple[str, int, bool, bool, float, float]:
+    continuation = str(tokenizer.decode(list(text.token_ids), skip_special_tokens=True))
+    answer = world.template.first_words + continuation
+    report = check_structure(answer, world.template, finished=text.finished)
+    return (
+        answer,
+        len(text.token_ids),
+        text.finished,
+        report.ok,
+        report.coverage,
+        report.repetition,
+    )
+
+
+def _finished_shards(writer: StageWriter) -> set[int]:
+    """Users whose texts an earlier attempt wrote; a shard that cannot be read is dropped."""
+    users: set[int] = set()
+    for path in writer.folder.glob("shard-*.parquet"):
+        try:
+            users.update(pl.read_parquet(path, columns=["user"])["user"].to_list())
+        except (pl.exceptions.PolarsError, OSError):
+            path.unlink()
+    return users
+
+
+def _batches(users: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(users), size):
+        yield users[start : start + size]

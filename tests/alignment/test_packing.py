@@ -1,0 +1,98 @@
+"""Laying two answers behind one prompt, worked by hand."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlrf4rec.alignment.packing import plan_answers, plan_pairs, shared_prompt_lengths
+
+X = -100
+
+
+def _batch() -> tuple[Tensor, Tensor, Tensor]:
+    """Two pairs: prompt 1 2 with answers 3 4 and 5; prompt 6 with answers 7 and 8 9."""
+    input_ids = torch.tensor([[1, 2, 3, 4], [6, 7, 0, 0], [1, 2, 5, 0], [6, 8, 9, 0]])
+    attention_mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0]])
+    labels = torch.tensor([[X, X, 3, 4], [X, 7, X, X], [X, X, 5, X], [X, 8, 9, X]])
+    return input_ids, attention_mask, labels
+
+
+def test_a_pair_becomes_one_row() -> None:
+    batch = _batch()
+    lengths = shared_prompt_lengths(*batch)
+    assert lengths is not None
+    assert lengths.tolist() == [2, 1]
+    plan = plan_pairs(*batch, lengths)
+
+    assert plan.position_ids is not None
+    assert plan.input_ids[0].tolist() == [1, 2, 3, 4, 5]
+    assert plan.input_ids[1, :4].tolist() == [6, 7, 8, 9]
+    assert plan.position_ids[0].tolist() == [0, 1, 2, 3, 2]
+    assert plan.position_ids[1, :4].tolist() == [0, 1, 1, 2]
+    # 3 and 5 are predicted by the prompt's last token 2 (column 1), 4 by 3 (column 2); in the
+    # second row 7 and 8 by 6 (column 0), 9 by 8, which has moved behind 7 (column 2).
+    assert plan.targets.tolist() == [3, 4, 7, 5, 8, 9]
+    assert plan.rows.tolist() == [0, 0, 1, 0, 1, 1]
+    assert plan.columns.tolist() == [1, 2, 0, 1, 0, 2]
+
+
+def test_the_mask_hides_the_chosen_answer_from_the_rejected_one() -> None:
+    batch = _batch()
+    plan = plan_pairs(*batch, torch.tensor([2, 1]))
+    assert plan.attention_mask.shape == (2, 1, 5, 5)
+    assert plan.attention_mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],  # prompt
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],  # chosen
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],  # rejected
+    ]
+    assert plan.attention_mask[1, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],  # prompt
+        [1, 1, 0, 0, 0],  # chosen
+        [1, 0, 1, 0, 0],  # rejected
+        [1, 0, 1, 1, 0],
+        [1, 0, 0, 0, 1],  # padding: nobody looks at it
+    ]
+
+
+def test_scores_return_to_the_batch_layout() -> None:
+    batch = _batch()
+    plan = plan_pairs(*batch, torch.tensor([2, 1]))
+    scores = torch.tensor([[0.3, 0.4, 0.7, 0.5, 0.8, 0.9]])
+    expected = [[0, 0.3, 0.4], [0.7, 0, 0], [0, 0.5, 0], [0.8, 0.9, 0]]
+    torch.testing.assert_close(plan.spread(scores), torch.tensor(expected))
+
+    hidden = torch.arange(10.0).reshape(2, 5, 1)
+    assert plan.pick(hidden).flatten().tolist() == [1, 2, 5, 1, 5, 7]
+
+
+def test_answers_alone_leave_the_rows_as_they_are() -> None:
+    batch = _batch()
+    plan = plan_answers(*batch)
+    assert plan.input_ids is batch[0]
+    assert plan.rows.tolist() == [0, 0, 1, 2, 3, 3]
+    assert plan.columns.tolist() == [1, 2, 0, 1, 0, 1]
+    assert plan.targets.tolist() == [3, 4, 7, 5, 8, 9]
+
+
+def test_what_cannot_be_packed() -> None:
+    input_ids, attention_mask, labels = _batch()
+
+    other_prompt = input_ids.clone()
+    other_prompt[2, 0] = 8
+    assert shared_prompt_lengths(other_prompt, attention_mask, labels) is None
+
+    without_answer = labels.clone()
+    without_answer[2] = X
+    assert shared_prompt_lengths(input_ids, attention_mask, without_answer) is None
+
+    without_prompt = labels.clone()
+    without_prompt[[1, 3], 0] = 6
+    assert shared_prompt_lengths(input_ids, attention_mask, without_prompt) is None
+
+    flipped = (input_ids.flip(1), attention_mask.flip(1), labels.flip(1))
+    assert shared_prompt_lengths(*flipped) is None
+
+    assert shared_prompt_lengths(input_ids[:3], attention_mask[:3], labels[:3]) is None

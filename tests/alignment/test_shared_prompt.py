@@ -1,0 +1,261 @@
+"""The fast trainer must be TRL's trainer in every number."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+
+from rlrf4rec.alignment import shared_prompt
+from rlrf4rec.alignment.models import load_base_model, load_plain_tokenizer
+from rlrf4rec.alignment.shared_prompt import SharedPromptDPOTrainer, find_obstacle
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 258,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+    "pad_token_id": 257,
+}
+
+
+def _random_model(kind: str, attention: str = "sdpa", **settings: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        AutoConfig.for_model(kind, **settings), attn_implementation=attention
+    )
+    return model
+
+
+def _trainer(
+    cls: type[DPOTrainer],
+    model: PreTrainedModel,
+    base: Path,
+    pairs: pl.DataFrame,
+    output: Path,
+    **settings: Any,
+) -> Any:
+    """A trainer whose adapter already does something: its second factor is not zero.
+
+    `Any`, since TRL leaves the types of a trainer's parts open.
+    """
+    targets = settings.pop("targets", "all-linear")
+    trainer: Any = cls(
+        model=model,
+        args=DPOConfig(
+            str(output),
+            max_length=None,
+            bf16=False,
+            use_cpu=True,
+            report_to="none",
+            gradient_checkpointing=False,
+            disable_tqdm=True,
+            per_device_train_batch_size=3,
+            **settings,
+        ),
+        train_dataset=Dataset.from_dict(pairs.to_dict(as_series=False)),
+        processing_class=load_plain_tokenizer(base),
+        peft_config=LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM"),
+    )
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    return trainer
+
+
+def _step(trainer: Any, n_pairs: int = 3) -> dict[str, Any]:
+    """Loss, logged metrics and gradients of one batch."""
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(n_pairs)])
+    trainer.model.train()
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    return {
+        "loss": loss.detach(),
+        "metrics": {k: torch.tensor(v) for k, v in trainer._metrics["train"].items()},
+        "gradients": {
+            name: parameter.grad
+            for name, parameter in trainer.model.named_parameters()
+            if parameter.grad is not None
+        },
+    }
+
+
+def _assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Equal to 1e-5; gradients to 1e-5 of the largest one, which differs between losses."""
+    largest = max(gradient.abs().max() for gradient in theirs["gradients"].values())
+    assert largest > 0
+    for step in (ours, theirs):
+        step["gradients"] = {name: grad / largest for name, grad in step["gradients"].items()}
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss_type": "sigmoid"},
+        {"loss_type": "ipo"},
+        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]},
+        {"loss_type": "sigmoid", "use_weighting": True},
+        {"loss_type": "sigmoid", "ld_alpha": 0.5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("precompute", [False, True])
+def test_loss_metrics_and_gradients_are_trls(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path, settings: Any, precompute: bool
+) -> None:
+    steps = [
+        _step(
+            _trainer(
+                cls,
+                load_base_model(base_model, torch.float32),
+                base_model,
+                pairs,
+                tmp_path,
+                precompute_ref_log_probs=precompute,
+                **settings,
+            )
+        )
+        for cls in (SharedPromptDPOTrainer, DPOTrainer)
+    ]
+    _assert_equal(*steps)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "targets"),
+    [
+        ("gemma3_text", {**SMALL, "sliding_window": 64}, "all-linear"),
+        ("mistral", {**SMALL, "sliding_window": 64}, "all-linear"),
+        ("qwen3", SMALL, "all-linear"),
+        ("gpt2", {"vocab_size": 258, "n_embd": 32, "n_layer": 2, "n_head": 4}, ["c_attn"]),
+    ],
+)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_other_models_are_packed_too(
+    kind: str,
+    settings: dict[str, Any],
+    targets: Any,
+    attention: str,
+    base_model: Path,
+    pairs: pl.DataFrame,
+    tmp_path: Path,
+) -> None:
+    steps = []
+    for cls in (SharedPromptDPOTrainer, DPOTrainer):
+        model = _random_model(kind, attention, **settings)
+        assert find_obstacle(model, 32) is None
+        steps.append(_step(_trainer(cls, model, base_model, pairs, tmp_path, targets=targets)))
+    _assert_equal(*steps)
+
+
+def test_reference_log_probs_are_trls(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path
+) -> None:
+    references = []
+    for cls in (SharedPromptDPOTrainer, DPOTrainer):
+        model = load_base_model(base_model, torch.float32)
+        trainer = _trainer(cls, model, base_model, pairs, tmp_path, precompute_ref_log_probs=True)
+        columns = trainer.train_dataset.with_format("torch")
+        references.append([columns["ref_chosen_logps"][:], columns["ref_rejected_logps"][:]])
+    assert references[0][0].shape == (5,)
+    torch.testing.assert_close(references[0], references[1], rtol=1e-5, atol=1e-5)
+
+
+def test_loss_at_the_start_is_ln_2(base_model: Path, pairs: pl.DataFrame, tmp_path: Path) -> None:
+    """Policy and reference agree: -log sigmoid(beta * 0) = ln 2 = 0.6931, all margins 0."""
+    model = load_base_model(base_model, torch.float32)
+    trainer = _trainer(SharedPromptDPOTrainer, model, base_model, pairs, tmp_path)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.zeros_(parameter)
+    step = _step(trainer)
+    assert step["loss"].item() == pytest.approx(math.log(2), abs=1e-7)
+    assert step["metrics"]["rewards/margins"].item() == 0.0
+
+
+def test_backbone_reads_each_prompt_once(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path
+) -> None:
+    """One pair: 12 prompt tokens, answers of 7 and 13 with their ends, so 32 instead of 2 * 25."""
+    model = load_base_model(base_model, torch.float32)
+    trainer = _trainer(SharedPromptDPOTrainer, model, base_model, pairs, tmp_path)
+    read = []
+    model.get_input_embeddings().register_forward_hook(
+        lambda module, args, output: read.append(tuple(args[0].shape))
+    )
+    _step(trainer, n_pairs=1)
+    assert read == [(1, 32), (1, 32)]  # policy, reference
+
+
+def test_other_models_and_batches_fall_back(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sliding window that is shorter than the rows cannot be packed; TRL's numbers stay."""
+    shared_prompt._log_once.cache_clear()
+    caplog.set_level(logging.WARNING, logger=shared_prompt.__name__)
+    steps = []
+    for cls in (SharedPromptDPOTrainer, DPOTrainer):
+        model = _random_model("mistral", **SMALL, sliding_window=8)
+        trainer = _trainer(cls, model, base_model, pairs, tmp_path)
+        _step(trainer)
+        trainer.model.zero_grad()
+        trainer._metrics["train"].clear()
+        steps.append(_step(trainer))
+    _assert_equal(*steps)
+    # Twice two forwards of the policy and the reference, one message.
+    assert [record.message for record in caplog.records if "sliding_window 8" in record.message]
+    assert len(caplog.records) == 1
+
+
+def test_prompts_cut_at_the_start_fall_back(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keeping the rows' ends cuts the prompts of a pair at different places."""
+    shared_prompt._log_once.cache_clear()
+    caplog.set_level(logging.WARNING, logger=shared_prompt.__name__)
+    steps = []
+    for cls in (SharedPromptDPOTrainer, DPOTrainer):
+        model = load_base_model(base_model, torch.float32)
+        trainer = _trainer(cls, model, base_model, pairs, tmp_path)
+        trainer.data_collator.max_length = 16
+        trainer.data_collator.truncation_mode = "keep_end"
+        steps.append(_step(trainer))
+    _assert_equal(*steps)
+    assert any("same prompt" in record.message for record in caplog.records)
+
+
+def test_obstacles_are_named() -> None:
+    mamba = _random_model(
+        "mamba", "eager", vocab_size=16, hidden_size=8, state_size=4, num_hidden_layers=1
+    )
+    assert "layers other than attention" in str(find_obstacle(mamba, 8))
+    llama = _random_model("llama", **SMALL)
+    llama.config._attn_implementation = "flash_attention_2"
+    assert "flash_attention_2" in str(find_obstacle(llama, 8))
+
+
+def test_forward_is_trls_own_again_afterwards(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path
+) -> None:
+    model = load_base_model(base_model, torch.float32)
+    trainer = _trainer(SharedPromptDPOTrainer, model, base_model, pairs, tmp_path)
+    own = model.forward
+    _step(trainer)
+    assert model.forward == own
+    assert not model.base_model._forward_hooks

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_world import SmallWorld, small_config
+
+from rlrf4rec.config import KnowledgeConfig
+from rlrf4rec.errors import DataError
+from rlrf4rec.recommenders import FittedRecommender, ListInputs, fit
+from rlrf4rec.recommenders.training import _rank_within, list_loss
+from rlrf4rec.records import Float32Array, IntArray
+
+
+def test_list_loss_by_hand() -> None:
+    """Scores 0 and ln 3: softmax 1/4 and 3/4.
+
+    One positive, the first: -ln(1/4) = 1.3863. Both: -(ln(1/4) + ln(3/4)) / 2 = 0.8370. The mean of
+    the two lists is 1.1116.
+    """
+    scores = torch.tensor([[0.0, np.log(3)], [0.0, np.log(3)]])
+    labels = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    assert float(list_loss(scores, labels)) == pytest.approx(1.1116, abs=1e-4)
+
+
+def test_rank_within_counts_each_group_apart() -> None:
+    ranks = _rank_within(np.array([7, 3, 7, 7, 3]))
+    assert ranks.tolist() == [0, 0, 1, 2, 1]
+
+
+def test_same_seed_same_recommender_and_the_callers_generator_is_left_alone(
+    world: SmallWorld,
+) -> None:
+    state = torch.random.get_rng_state()
+    first = world.fit(seed=1)
+    torch.rand(5)
+    again, other = world.fit(seed=1), world.fit(seed=2)
+    assert first.history == again.history
+    np.testing.assert_array_equal(_scores(world, first), _scores(world, again))
+    assert np.abs(_scores(world, first) - _scores(world, other)).max() > 1e-3
+    torch.random.set_rng_state(state)
+    world.fit(seed=1)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("backbone", ["dlcm", "prm", "setrank"])
+def test_unseen_users_texts_are_heard(world: SmallWorld, backbone: str) -> None:
+    """Labels follow the texts, so another user's text must rank clearly worse."""
+    model = world.fit(backbone, max_epochs=10, patience=10)
+    others = np.roll(np.arange(10), 3) + 30
+    swapped = world.own_text.copy()
+    swapped[world.validation] = others[world.own_text[world.validation] - 30]
+    own, wrong = (_accuracy(world, model, rows) for rows in (world.own_text, swapped))
+    assert own > 0.75
+    assert wrong < 0.65
+
+
+def test_best_epoch_is_kept(world: SmallWorld) -> None:
+    """The stored weights give the smallest validation loss of the history."""
+    model = world.fit(max_epochs=6, patience=6, learning_rate=0.1)
+    losses = [epoch.validation_loss for epoch in model.history if epoch.validation_loss is not None]
+    telling = _telling(world) & world.validation
+    scores = torch.from_numpy(_scores(world, model)[telling])
+    loss = float(list_loss(scores, torch.from_numpy(world.lists.labels[telling])))
+    assert loss == pytest.approx(min(losses), abs=1e-5)
+    assert losses[-1] > min(losses)
+
+
+def test_patience_waits_for_min_epochs(world: SmallWorld) -> None:
+    hasty = world.fit(max_epochs=12, patience=1, min_epochs=1, learning_rate=0.3)
+    patient = world.fit(max_epochs=12, patience=1, min_epochs=12, learning_rate=0.3)
+    assert len(hasty.history) < 12
+    assert len(patient.history) == 12
+
+
+def test_without_validation_lists_every_epoch_is_trained(world: SmallWorld) -> None:
+    model = replace(world, validation=np.zeros(len(world.lists), dtype=bool)).fit()
+    assert [epoch.validation_loss for epoch in model.history] == [None] * 4
+
+
+def test_lists_that_say_nothing_are_left_out(world: SmallWorld) -> None:
+    labels = world.lists.labels.copy()
+    silent = np.arange(len(labels)) % 3 == 0
+    labels[silent] = np.arange(silent.sum())[:, None] % 2  # all negative or all positive
+    spoilt = replace(world, lists=replace(world.lists, labels=labels))
+    without = replace(spoilt, train=world.train & ~silent, validation=world.validation & ~silent)
+    assert spoilt.fit().history == without.fit().history
+    with pytest.raises(DataError, match="none among"):
+        replace(spoilt, train=world.train & silent).fit()
+
+
+def test_a_missing_alternative_is_never_read(world: SmallWorld) -> None:
+    """A user with texts (t, none) reads t in every epoch, as one with the single text t does."""
+    single = _fit_alternatives(world, world.own_text[:, None])
+    gap = np.full(len(world.lists), -1)
+    for columns in ((world.own_text, gap), (gap, world.own_text)):
+        padded = _fit_alternatives(world, np.stack(columns, axis=1))
+        assert [epoch.train_loss for epoch in padded.history] == [
+            epoch.train_loss for epoch in single.history
+        ]
+
+
+def test_alternatives_are_read(world: SmallWorld) -> None:
+    """Wrong texts as second alternatives spoil what is learned from the first."""
+    wrong = (world.own_text + 7) % len(world.user_vectors)
+    single = _fit_alternatives(world, world.own_text[:, None])
+    mixed = _fit_alternatives(world, np.stack([world.own_text, wrong], axis=1))
+    assert mixed.history[0].train_loss != single.history[0].train_loss
+
+
+def test_ids_alone_need_no_text(world: SmallWorld) -> None:
+    inputs = ListInputs.from_numpy(world.histories, None, None)
+    none = np.full(len(world.lists), -1)
+    model = fit(
+        small_config(),
+        KnowledgeConfig(),
+        "prm",
+        inputs,
+        world.lists,
+        none[:, None],
+        world.train,
+        world.validation,
+        seed=0,
+    )
+    assert model.model.features.text_parameters() == []
+    assert model.score(inputs, world.lists, none).shape == world.lists.items.shape
+
+
+def test_switched_off_texts_are_not_taken_in(world: SmallWorld) -> None:
+    model = fit(
+        small_config(),
+        KnowledgeConfig(user=False),
+        "setrank",
+        world.inputs,
+        world.lists,
+        world.own_text[:, None],
+        world.train,
+        world.validation,
+        seed=0,
+    )
+    assert model.model.features.kinds == ("item",)
+    np.testing.assert_array_equal(
+        model.score(world.inputs, world.lists, world.own_text),
+        model.score(world.inputs, world.lists, np.zeros_like(world.own_text)),
+    )
+
+
+def test_fewer_lists_a_user_change_an_epoch(world: SmallWorld) -> None:
+    whole, few = world.fit(), world.fit(max_lists_per_user=1)
+    assert whole.history[0] != few.history[0]
+    assert world.fit(max_lists_per_user=5).history == whole.history
+
+
+def _fit_alternatives(world: SmallWorld, rows: IntArray) -> FittedRecommender:
+    return fit(
+        small_config(),
+        KnowledgeConfig(match_dim=4),
+        "setrank",
+        world.inputs,
+        world.lists,
+        rows,
+        world.train,
+        np.zeros(len(world.lists), dtype=bool),
+        seed=0,
+    )
+
+
+def _telling(world: SmallWorld) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    positives = world.lists.labels.sum(1)
+    telling: np.ndarray[tuple[int], np.dtype[np.bool_]] = (positives > 0) & (
+        positives < world.lists.labels.shape[1]
+    )
+    return telling
+
+
+def _scores(world: SmallWorld, model: FittedRecommender) -> Float32Array:
+    return model.score(world.inputs, world.lists, world.own_text)
+
+
+def _accuracy(world: SmallWorld, model: FittedRecommender, rows: IntArray) -> float:
+    """Share of (positive, negative) pairs of unseen users in the right order."""
+    test = world.validation
+    scores = model.score(world.inputs, world.lists.select(test), rows[test])
+    labels = world.lists.labels[test]
+    pairs = (labels[:, :, None] == 1) & (labels[:, None, :] == 0)
+    return float((scores[:, :, None] > scores[:, None, :])[pairs].mean())
