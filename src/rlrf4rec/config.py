@@ -138,17 +138,17 @@ class RecommenderConfig(Section):
     """The ID-based reranker and its training."""
 
     embedding_dim: Count = Field(32, description="KAR's code")
-    hidden_dim: Count = Field(64, description="ours")
+    hidden_dim: Count = Field(32, description="ours")
     n_heads: Count = Field(2, description="PRM, SetRank")
     n_blocks: Count = Field(1, description="PRM, SetRank; ours: small data over-fits deeper ones")
     n_induced: Count = Field(4, description="SetRank: induced points")
-    dropout: float = Field(0.2, ge=0, lt=1, description="ours")
-    learning_rate: float = Field(2e-3, gt=0, description="ours")
-    weight_decay: float = Field(1e-4, ge=0, description="ours")
-    batch_size: Count = Field(256, description="lists")
-    max_epochs: Count = Field(15, description="ours")
-    min_epochs: Count = Field(3, description="ours: validation is noisy in the first epochs")
-    patience: Count = Field(3, description="epochs without a better validation loss")
+    dropout: float = Field(0.3, ge=0, lt=1, description="ours")
+    learning_rate: float = Field(1e-2, gt=0, description="ours")
+    weight_decay: float = Field(1.0, ge=0, description="AdamW's; ours: strong, data are small")
+    batch_size: Count = Field(512, description="lists")
+    max_epochs: Count = Field(10, description="ours")
+    min_epochs: Count = Field(6, description="ours: ID-only models rest on a plateau at first")
+    patience: Count = Field(2, description="epochs without a better validation loss")
     max_lists_per_user: Count | None = Field(
         24, description="training lists a user and epoch, so that heavy users do not drown others"
     )

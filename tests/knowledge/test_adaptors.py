@@ -9,6 +9,7 @@ from rlrf4rec.knowledge.adaptors import (
     HybridExpertAdaptor,
     KnowledgeAdaptor,
     MLPAdaptor,
+    _Experts,
     build_adaptor,
 )
 
@@ -40,7 +41,7 @@ def test_hybrid_experts_are_the_gated_sum_of_their_experts() -> None:
     expected = torch.zeros(4)
     for gate, (experts, j) in zip(
         gates,
-        [(adaptor.shared, 0), (adaptor.own["user"], 0), (adaptor.own["user"], 1)],
+        [(adaptor.shared, 0), (_own(adaptor, "user"), 0), (_own(adaptor, "user"), 1)],
         strict=True,
     ):
         width = experts.width
@@ -54,8 +55,8 @@ def test_shared_experts_learn_from_both_kinds_and_own_experts_from_theirs() -> N
     adaptor = HybridExpertAdaptor(("user", "item"), 6, 4, shared_experts=1, own_experts=1)
     adaptor(torch.randn(3, 6), "item").sum().backward()
     assert adaptor.shared.first.weight.grad is not None
-    assert adaptor.own["item"].first.weight.grad is not None
-    assert adaptor.own["user"].first.weight.grad is None
+    assert _own(adaptor, "item").first.weight.grad is not None
+    assert _own(adaptor, "user").first.weight.grad is None
 
 
 def test_settings_choose_the_adaptor() -> None:
@@ -63,5 +64,11 @@ def test_settings_choose_the_adaptor() -> None:
         KnowledgeConfig(adaptor="hea", shared_experts=3, own_experts=4), ("item",), 6, 4
     )
     assert isinstance(hea, HybridExpertAdaptor)
-    assert hea.gates["item"].out_features == 7
+    assert hea.gates["item"](torch.zeros(6)).shape == (7,)
     assert isinstance(build_adaptor(KnowledgeConfig(adaptor="mlp"), ("item",), 6, 4), MLPAdaptor)
+
+
+def _own(adaptor: HybridExpertAdaptor, kind: str) -> _Experts:
+    experts = adaptor.own[kind]
+    assert isinstance(experts, _Experts)
+    return experts

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rlrf4rec.alignment.quiet import no_progress_bars
 from rlrf4rec.config import AlignmentConfig
 from rlrf4rec.errors import MissingPartError
 
@@ -137,13 +138,17 @@ def merge_adapter(base_model_folder: Path, adapter_folder: Path | None, output: 
     Raises:
         MissingPartError: there is no model or no adapter in its folder.
     """
-    model = load_base_model(base_model_folder, dtype=None)
+    require_model(base_model_folder)
     if adapter_folder is not None:
-        merged = load_adapter(model, adapter_folder).merge_and_unload()
-        assert isinstance(merged, PreTrainedModel)
-        model = merged
+        require_adapter(adapter_folder)
     aside = _empty(output.with_name(output.name + ".partial"))
-    model.save_pretrained(aside)
+    with no_progress_bars():
+        model = load_base_model(base_model_folder, dtype=None)
+        if adapter_folder is not None:
+            merged = load_adapter(model, adapter_folder).merge_and_unload()
+            assert isinstance(merged, PreTrainedModel)
+            model = merged
+        model.save_pretrained(aside)
     for file in base_model_folder.iterdir():
         if (
             file.is_file()

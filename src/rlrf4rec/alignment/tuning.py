@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ import polars as pl
 import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 
@@ -29,6 +27,7 @@ from rlrf4rec.alignment.models import (
     require_model,
     save_adapter,
 )
+from rlrf4rec.alignment.quiet import no_progress_bars
 from rlrf4rec.alignment.stages import BestOfNStage, DPOStage, Phase, StepReport
 from rlrf4rec.config import AlignmentConfig
 from rlrf4rec.errors import DataError, MissingPartError
@@ -113,7 +112,7 @@ def tune(
     require_model(base_model_folder)
     if start_adapter is not None:
         require_adapter(start_adapter)
-    with _checkpoints_in(checkpoint_folder) as folder, _no_progress_bars():
+    with _checkpoints_in(checkpoint_folder) as folder, no_progress_bars():
         tuning = _Tuning(
             base_model_folder=base_model_folder,
             pairs=pairs.select(_PAIR_COLUMNS),
@@ -286,25 +285,3 @@ def _checkpoints_in(folder: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="rlrf4rec-tuning-") as temporary:
         yield Path(temporary)
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """The libraries' bars off; a caller shows progress by `on_step`."""
-    in_transformers = transformers_logging.is_progress_bar_enabled()
-    in_datasets = not datasets.are_progress_bars_disabled()
-    in_environment = os.environ.get("TQDM_DISABLE")
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    datasets.disable_progress_bars()
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        yield
-    finally:
-        if in_transformers:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-        if in_datasets:
-            datasets.enable_progress_bars()
-        if in_environment is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = in_environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,7 +94,7 @@ def show_results(results: Results, folder: Path) -> None:
 def open_output(path: str) -> Iterator[TextIO]:
     """A text stream: ``-`` is stdout; a file appears when it is complete, or not at all."""
     if path == "-":
-        yield typer.get_text_stream("stdout")
+        yield sys.stdout
         return
     from rlrf4rec.workspace import flush, readable_os_errors
 

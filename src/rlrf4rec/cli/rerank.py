@@ -40,8 +40,8 @@ def rerank(
 
     Each input line is {"user_id": …, "candidates": […]} or {"history": [[item, rating], …],
     "candidates": […]}. Each answer holds the ranking, best first; items that the run does not know
-    come last, with score null and "known": false. A bad line stops the stream and is named; the
-    lines before it are answered.
+    come last, with score null and "known": false. A bad line is named and ends the stream: on stdout
+    the lines before it are answered, a file is written only when all lines are.
     """
     require_run(run)
     from rlrf4rec.serving import Reranker

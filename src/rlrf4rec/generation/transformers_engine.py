@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
+from transformers import GenerationConfig as ModelGenerationConfig
 
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation.base import Request, Text
@@ -65,10 +71,13 @@ class TransformersEngine:
 
     def __init__(self, folder: Path, dtype: str, device: str, eos_token_ids: Sequence[int]) -> None:
         # `Any`: the auto classes declare a union that has no `generate`.
-        self._model: Any = AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), use_safetensors=True
         )
-        self._model.to(torch.device(device)).eval()
+        self._model = cast(Any, model).to(device).eval()
+        # A model's folder may bring habits (Qwen's brings a repetition penalty) that would be
+        # applied beside the run's own settings, by this engine and not by the others.
+        self._model.generation_config = ModelGenerationConfig()
         self._eos = list(eos_token_ids)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         padding = tokenizer.pad_token_id

@@ -23,11 +23,12 @@ VALIDATION_TEXTS = 3
 """Alternatives of a user that the validation loss is averaged over: the first ones. One is noisy,
 all ten would cost more than the training epoch."""
 
-TEXT_PACE = 0.03
+TEXT_PACE = 0.1
 """Learning rate of the weights that read text, as a share of the others'. At the full rate they
-learn the training users by heart before the ID embeddings have learned anything, and training stops
-early: NDCG@5 0.54 with the profile vector against 0.58 without, and 0.60 at this pace
-(MovieLens-100K, `popular` lists, SetRank, one fold)."""
+learn the training users by heart before the ID embeddings have learned much, and training stops
+early. NDCG@5 of validation users with the profile vector and with profiles shuffled between users:
+0.617 and 0.556 at 1, 0.624 and 0.594 at 0.1, 0.622 and 0.596 at 0.03 (MovieLens-100K, `popular`
+lists, SetRank, three folds): a text that says nothing should cost nothing."""
 
 SILENCE = 0.2
 """Share of training lists that are ranked without their user's text, so that a user who has none is

@@ -68,8 +68,8 @@ class Reranker:
         self._items = {item_id: item for item, item_id in enumerate(item_ids)}
         self._users = {user_id: user for user, user_id in enumerate(user_ids)}
         self._histories = histories
-        self._text_rows = text_rows
         knowledge = recommender.knowledge
+        self._text_rows = text_rows if knowledge.user else np.full_like(text_rows, -1)
         # Everything but the readers, who change with every call.
         self._inputs = ListInputs.from_numpy(
             histories,

@@ -83,9 +83,7 @@ def _without_text(world: World) -> System:
 
 
 def _profile(world: World) -> System:
-    vectors = profile_vectors(
-        world.histories, world.item_vectors, world.config.data.positive_rating
-    )
+    vectors = profile_vectors(world.histories, world.item_vectors)
     return System("profile", vectors, _one_row_each(world))
 
 

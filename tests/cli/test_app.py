@@ -1,0 +1,148 @@
+"""The command line as a whole: help, version, errors, interruption, start-up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from calling import Call
+from typer.testing import CliRunner
+
+from rlrf4rec import __version__
+from rlrf4rec.cli import app
+from rlrf4rec.cli.app import Guarded
+from rlrf4rec.errors import DataError
+
+COMMANDS = [
+    ["run"],
+    ["evaluate"],
+    ["report"],
+    ["rerank"],
+    ["infer"],
+    ["validate"],
+    ["doctor"],
+    ["data"],
+    ["data", "describe"],
+]
+
+
+def rlrf4rec(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rlrf4rec", *arguments], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
+def test_help_ends_with_examples_that_are_known_commands(call: Call, command: list[str]) -> None:
+    """Each example is a whole line that the parser takes (``--help`` put behind it)."""
+    shown = call(*command, "--help")
+    assert shown.exit_code == 0
+    examples = shown.stdout.split("Examples:\n")[1].replace("\\\n", " ").splitlines()
+    lines = [line.strip() for line in examples if line.strip()]
+    assert len(lines) >= 2
+    for line in lines:
+        words = line.split("rlrf4rec ", 1)[1].split()
+        assert [words[0]] in COMMANDS
+        options = [word for word in words if word.startswith("--")]
+        known = call(*(words[:2] if words[0] == "data" else words[:1]), "--help").stdout
+        assert all(option in known for option in options), line
+
+
+def test_help_and_error_in_a_process_of_their_own() -> None:
+    help_page = rlrf4rec("--help")
+    assert help_page.returncode == 0
+    assert "rlrf4rec run configs/demo.yaml" in help_page.stdout
+    failed = rlrf4rec("run", "no-such.yaml")
+    assert failed.returncode == 2
+    assert failed.stdout == ""
+    assert failed.stderr.splitlines() == [
+        "error",
+        "  expected: a readable configuration file",
+        "  found:    no-such.yaml (No such file or directory)",
+        "  remedy:   Pass the path of a YAML file, for example configs/demo.yaml.",
+    ]
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from rlrf4rec.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    heavy = ('torch', 'transformers', 'polars', 'numpy', 'pydantic')\n"
+        "    print([name for name in heavy if name in sys.modules])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_version(call: Call) -> None:
+    assert call("--version").stdout == f"rlrf4rec {__version__}\n"
+
+
+def test_a_wrong_option_is_named(call: Call) -> None:
+    result = call("run", "x.yaml", "--outptu", "y")
+    assert result.exit_code == 2
+    assert "--outptu" in result.stderr
+
+
+def guarded(error: BaseException) -> typer.Typer:
+    """A command line of the same class whose one command fails."""
+    failing = typer.Typer(cls=Guarded)
+
+    @failing.callback()
+    def root() -> None: ...
+
+    @failing.command()
+    def fail() -> None:
+        raise error
+
+    return failing
+
+
+def test_control_characters_of_an_error_are_written_out() -> None:
+    error = DataError("a title", found="\x1b[31mred\x07 \u202eover", remedy="Mend row 3.")
+    result = CliRunner().invoke(guarded(error), ["fail"])
+    assert result.exit_code == 2
+    assert "found:    [U+001B][31mred[U+0007] [U+202E]over" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_interrupted_run_says_how_to_go_on() -> None:
+    result = CliRunner().invoke(guarded(KeyboardInterrupt()), ["fail"])
+    assert result.exit_code == 130
+    assert result.stderr.strip() == "stopped; run again to go on"
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    result = CliRunner().invoke(guarded(ZeroDivisionError()), ["fail"])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_no_command_shows_the_help(call: Call) -> None:
+    assert "Commands:" in call().output
+
+
+def test_what_is_no_run_is_refused_at_once(call: Call, tmp_path: Path) -> None:
+    for command in (
+        ["evaluate", tmp_path],
+        ["report", tmp_path],
+        ["rerank", tmp_path, "--input", "-"],
+        ["infer", tmp_path, "--users", "u1"],
+    ):
+        result = call(*command)
+        assert result.exit_code == 2, command
+        assert "no run.json" in result.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_is_in_the_contract_above() -> None:
+    root = typer.main.get_command(app)
+    assert sorted(root.commands) == sorted({command[0] for command in COMMANDS})  # type: ignore[attr-defined]

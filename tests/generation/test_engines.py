@@ -1,0 +1,202 @@
+"""Which engine samples, where its export is kept, and OpenVINO's engine itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rlrf4rec.config import GenerationConfig, MachineConfig
+from rlrf4rec.errors import MissingPartError
+from rlrf4rec.generation import Engine, Request, choose_engine, open_engine
+from rlrf4rec.generation.engines import choose_device, end_of_text_ids
+from rlrf4rec.generation.transformers_engine import TransformersEngine
+
+CONFIG = GenerationConfig(max_new_tokens=16, temperature=1.0)
+CPU = MachineConfig(device="cpu")
+OPENVINO = MachineConfig(device="cpu", engine="openvino")
+
+needs_openvino = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("openvino_genai", "optimum")),
+    reason="needs openvino-genai and optimum-intel",
+)
+
+
+def _requests() -> list[Request]:
+    """Eight prompts with one beginning, as those of a run have, and two samples each."""
+    rng = np.random.default_rng(0)
+    beginning = rng.integers(40, 256, size=70).tolist()
+    return [
+        Request([*beginning, *rng.integers(40, 256, size=3 + 11 * row).tolist()], [row, 1000 + row])
+        for row in range(8)
+    ]
+
+
+class TestChoice:
+    def test_what_is_named_is_taken(self) -> None:
+        assert choose_engine(MachineConfig(engine="transformers")) == "transformers"
+        assert choose_engine(MachineConfig(engine="openvino", device="cuda")) == "openvino"
+        assert choose_device(MachineConfig(device="cuda")) == "cuda"
+
+    def test_auto_on_a_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        installed = importlib.util.find_spec("openvino_genai") is not None
+        assert choose_engine(CPU) == ("openvino" if installed else "transformers")
+        monkeypatch.setitem(sys.modules, "openvino_genai", None)
+        assert choose_engine(CPU) == "transformers"
+
+    def test_auto_on_a_gpu(self) -> None:
+        assert choose_engine(MachineConfig(device="cuda")) == "transformers"
+
+    def test_auto_device_is_what_torch_sees(self) -> None:
+        expected = "cuda" if torch.cuda.is_available() else "cpu"
+        assert choose_device(MachineConfig()) == expected
+
+
+def test_end_of_text_is_what_tokenizer_and_generation_config_name(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    """Llama 3 names several ends, in its generation config only. 258 is <|im_end|>."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    assert end_of_text_ids(folder) == [258]
+    for configured, expected in ((256, [256, 258]), ([256, 7], [7, 256, 258]), (None, [258])):
+        text = json.dumps({"eos_token_id": configured})
+        (folder / "generation_config.json").write_text(text, encoding="utf-8")
+        assert end_of_text_ids(folder) == expected
+    (folder / "generation_config.json").unlink()
+    assert end_of_text_ids(folder) == [258]
+
+
+def test_opening_transformers(tiny_model_folder: Path) -> None:
+    machine = MachineConfig(device="cpu", engine="transformers")
+    with open_engine(tiny_model_folder, machine, "float32", keep_export=True) as engine:
+        assert isinstance(engine, TransformersEngine)
+        assert len(engine.sample(_requests()[:1], CONFIG)[0]) == 2
+
+
+def test_missing_package_says_what_to_install(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLRF4REC_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "optimum.intel", None)
+    with (
+        pytest.raises(MissingPartError, match=r"pip install .*openvino"),
+        open_engine(tiny_model_folder, OPENVINO, "float32", keep_export=True),
+    ):
+        pass
+    assert list((tmp_path / "openvino").iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLRF4REC_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model_folder: Path, cache: Path, dtype: str) -> Iterator[Engine]:
+    with open_engine(tiny_model_folder, OPENVINO, dtype, keep_export=True) as engine:
+        yield engine
+
+
+@needs_openvino
+class TestOpenVINO:
+    def test_eight_at_once_are_eight_alone(self, engine: Engine) -> None:
+        together = engine.sample(_requests(), CONFIG)
+        assert [engine.sample([one], CONFIG)[0] for one in _requests()] == together
+        assert engine.sample(_requests()[::-1], CONFIG)[::-1] == together
+        single = [
+            engine.sample([Request(one.prompt_ids, [seed])], CONFIG)[0][0]
+            for one in _requests()
+            for seed in one.seeds
+        ]
+        assert single == [text for texts in together for text in texts]
+
+    def test_a_cold_prefix_cache_gives_the_same(
+        self, engine: Engine, tiny_model_folder: Path, dtype: str
+    ) -> None:
+        """As after a kill: this process never read the other prompts."""
+        warm = engine.sample(_requests(), CONFIG)
+        with open_engine(tiny_model_folder, OPENVINO, dtype, keep_export=True) as cold:
+            assert cold.sample(_requests()[5:], CONFIG) == warm[5:]
+
+    def test_seeds_and_prompts_make_the_text(self, engine: Engine) -> None:
+        first, second = _requests()[:2]
+        texts = engine.sample([first, Request(second.prompt_ids, first.seeds)], CONFIG)
+        assert texts[0][0] != texts[0][1]
+        assert texts[0] != texts[1]
+
+    def test_stops_at_the_end_or_at_the_limit(self, engine: Engine) -> None:
+        """The random model seldom ends a text, but some of two hundred end."""
+        prompt = _requests()[0].prompt_ids
+        (texts,) = engine.sample([Request(prompt, range(200))], CONFIG)
+        ended = [text for text in texts if text.finished]
+        cut = [text for text in texts if not text.finished]
+        assert ended
+        assert cut
+        assert all(len(text.token_ids) < CONFIG.max_new_tokens for text in ended)
+        assert all(len(text.token_ids) == CONFIG.max_new_tokens for text in cut)
+        assert not any(258 in text.token_ids for text in texts)
+
+    def test_draws_from_the_distribution_that_transformers_draws_from(
+        self, engine: Engine, tiny_model_folder: Path
+    ) -> None:
+        """Other random numbers, the same shares: 600 first tokens of each engine.
+
+        Half the sum of absolute differences; two samples of this size from one distribution over
+        a few dozen likely tokens differ by about 0.15, engines that read the prompt or the
+        temperature differently by 0.5 and more.
+        """
+        prompt = _requests()[3].prompt_ids
+        config = GenerationConfig(max_new_tokens=8, temperature=0.7, top_p=0.9)
+        reference = TransformersEngine(tiny_model_folder, "float32", "cpu", [258])
+        shares = []
+        for one in (reference, engine):
+            (texts,) = one.sample([Request(prompt, range(600))], config)
+            first = [text.token_ids[0] if text.token_ids else 258 for text in texts]
+            shares.append(np.bincount(first, minlength=259) / len(first))
+        assert np.abs(shares[0] - shares[1]).sum() / 2 < 0.25
+
+    def test_nothing_asked_nothing_given(self, engine: Engine) -> None:
+        assert engine.sample([], CONFIG) == []
+
+
+@needs_openvino
+class TestExport:
+    def test_of_a_base_model_is_kept(self, tiny_model_folder: Path, cache: Path) -> None:
+        def exports() -> dict[Path, int]:
+            return {path: path.stat().st_mtime_ns for path in cache.rglob("openvino_model.xml")}
+
+        for _ in range(2):
+            with open_engine(tiny_model_folder, OPENVINO, "float32", keep_export=True):
+                kept = exports()
+        assert len(kept) == 1
+        assert exports() == kept
+        assert not list((cache / "openvino").glob(".*"))
+
+    def test_of_a_tuned_model_is_dropped(
+        self, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        temporary = tmp_path / "temporary"
+        temporary.mkdir()
+        monkeypatch.setenv("RLRF4REC_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("tempfile.tempdir", str(temporary))
+        with open_engine(tiny_model_folder, OPENVINO, "float32", keep_export=False) as engine:
+            assert len(list(temporary.rglob("openvino_model.xml"))) == 1
+            assert len(engine.sample(_requests()[:1], CONFIG)[0]) == 2
+        assert not list(temporary.rglob("openvino_model.xml"))
+        assert not (tmp_path / "cache").exists()
