@@ -23,8 +23,17 @@ HISTORY_SIZE, LIST_SIZE = 3, 4
 TEXTLESS_USER = "u3"
 
 
-def make_finished_run(folder: Path, *, user_texts: bool = True) -> Path:
-    """Write ``run.json``, ``results.json`` and ``deployed/`` as a run does."""
+def make_finished_run(
+    folder: Path, *, user_texts: bool = True, item_texts: bool = True, n_unmet_items: int = 0
+) -> Path:
+    """Write ``run.json``, ``results.json`` and ``deployed/`` as a run does.
+
+    Args:
+        folder: of the run.
+        user_texts: whether the recommender reads them.
+        item_texts: likewise.
+        n_unmet_items: further items of the catalogue, in no list and no history.
+    """
     Workspace(folder).create()
     write_results(folder / "results.json", _results())
     rng = np.random.default_rng(0)
@@ -37,16 +46,21 @@ def make_finished_run(folder: Path, *, user_texts: bool = True) -> Path:
         np.full(N_USERS, HISTORY_SIZE),
     )
     lists = _lists(rng, liked, read)
-    item_vectors = _near(rng, np.arange(N_ITEMS) // ITEMS_A_TASTE)
+    item_taste = np.arange(N_ITEMS + n_unmet_items) // ITEMS_A_TASTE
+    item_vectors = _near(rng, item_taste)
     text_rows = np.arange(N_USERS)
     text_rows[int(TEXTLESS_USER[1:])] = -1
     texts = _near(rng, taste)
-    knowledge = KnowledgeConfig(match_dim=4, user=user_texts)
+    knowledge = KnowledgeConfig(match_dim=4, user=user_texts, item=item_texts)
     fitted = fit(
         RecommenderConfig(embedding_dim=4, hidden_dim=8, max_epochs=3, min_epochs=1),
         knowledge,
         "prm",
-        ListInputs.from_numpy(histories, item_vectors, texts if user_texts else None, N_ITEMS),
+        ListInputs.from_numpy(
+            histories,
+            item_vectors if item_texts else None,
+            texts if user_texts else None,
+        ),
         lists,
         (text_rows if user_texts else np.full_like(text_rows, -1))[lists.user][:, None],
         np.ones(len(lists), dtype=bool),
@@ -63,7 +77,7 @@ def make_finished_run(folder: Path, *, user_texts: bool = True) -> Path:
         {"items": read, "ratings": histories.ratings, "lengths": histories.lengths},
         deployed / "histories.safetensors",
     )
-    _frame("item", N_ITEMS).write_parquet(deployed / "items.parquet")
+    _frame("item", len(item_taste)).write_parquet(deployed / "items.parquet")
     users = _frame("user", N_USERS)
     users.write_parquet(deployed / "users.parquet")
     users.with_columns(

@@ -21,7 +21,7 @@ def test_speed_counts_from_the_first_report() -> None:
     pace.update(15.0, 60, 100)
     assert pace.per_second == pytest.approx(4.0)
     assert pace.seconds_left == pytest.approx(10.0)
-    assert str(pace) == "60/100 texts, 4/s, 10 s left"
+    assert str(pace) == "60/100 texts, 4 texts/s, 10 s left"
 
 
 @pytest.mark.parametrize(

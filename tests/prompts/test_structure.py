@@ -82,7 +82,10 @@ def test_each_way_to_be_malformed(answer: str, reason: str) -> None:
 def test_line_length_counts_characters() -> None:
     """``Genres: `` is 8 characters; distinct numbers keep repetition out of it."""
     words = " ".join(str(number) for number in range(1000, 1100))
-    for length, reason in ((MAX_LINE_CHARACTERS, ""), (MAX_LINE_CHARACTERS + 1, "a line is too long")):
+    for length, reason in (
+        (MAX_LINE_CHARACTERS, ""),
+        (MAX_LINE_CHARACTERS + 1, "a line is too long"),
+    ):
         line = "Genres: " + words[: length - 8]
         assert len(line) == length
         assert check_structure(f"{line}\nMood: dark", TEMPLATE).reason == reason

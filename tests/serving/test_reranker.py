@@ -152,6 +152,21 @@ def test_a_run_without_user_texts_can_be_served(tmp_path: Path) -> None:
     assert all(item.known for item in reranker.rerank(CANDIDATES, user_id="u0"))
 
 
+def test_an_item_that_a_recommender_without_item_texts_never_met_is_unknown(
+    tmp_path: Path,
+) -> None:
+    folder = make_finished_run(tmp_path / "run", item_texts=False, n_unmet_items=2)
+    ranking = Reranker.load(folder).rerank([f"i{N_ITEMS + 1}", "i0"], user_id="u0")
+    assert [tuple(item)[::2] for item in ranking] == [("i0", 1), (f"i{N_ITEMS + 1}", 2)]
+    assert [item.known for item in ranking] == [True, False]
+
+
+def test_an_item_that_has_only_a_text_is_known(tmp_path: Path) -> None:
+    folder = make_finished_run(tmp_path / "run", n_unmet_items=2)
+    ranking = Reranker.load(folder).rerank([f"i{N_ITEMS + 1}", "i0"], user_id="u0")
+    assert all(item.known for item in ranking)
+
+
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="deployed"):
         Reranker.load(tmp_path)

@@ -6,8 +6,8 @@ replaced by one that lays each pair into one row (see `packing`), and hands TRL'
 head the answers' hidden states only. The scores come back in TRL's own layout, so that its losses,
 metrics and handling of the reference stay as they are.
 
-On a CPU, with a prompt of 450 tokens and answers of 64, a step costs a quarter of TRL's: TRL reads
-every prompt twice and there computes logits over the whole vocabulary for every prompt token.
+On a CPU, with a prompt of 450 tokens and answers of 64, a step costs less than half of TRL's: TRL
+reads every prompt twice and there computes logits over the whole vocabulary for every prompt token.
 """
 
 from __future__ import annotations

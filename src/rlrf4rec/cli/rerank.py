@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   rlrf4rec rerank runs/demo --input lists.jsonl --output ranked.jsonl
-  echo '{"user_id": "196", "candidates": ["242", "302", "51"]}' | rlrf4rec rerank runs/demo -i -
+  echo '{"user_id": "22", "candidates": ["242", "302", "51"]}' | rlrf4rec rerank runs/demo -i -
   echo '{"history": [["242", 5], ["302", null]], "candidates": ["51", "346"]}' \\
     | rlrf4rec rerank runs/demo --input -
 """
@@ -40,8 +40,8 @@ def rerank(
 
     Each input line is {"user_id": …, "candidates": […]} or {"history": [[item, rating], …],
     "candidates": […]}. Each answer holds the ranking, best first; items that the run does not know
-    come last, with score null and "known": false. A bad line is named and ends the stream: on stdout
-    the lines before it are answered, a file is written only when all lines are.
+    come last, with score null and "known": false. A bad line is named and ends the stream: on
+    stdout the lines before it are answered, a file is written only when all lines are.
     """
     require_run(run)
     from rlrf4rec.serving import Reranker

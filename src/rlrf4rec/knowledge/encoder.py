@@ -61,6 +61,9 @@ class TextEncoder:
             texts: any strings.
             on_progress: told how many of how many missing texts are done.
         """
+        if not texts:
+            width = self._model.get_sentence_embedding_dimension() or 0
+            return np.empty((0, width), dtype=np.float32)
         known = self._load()
         keys = [_key(text) for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}

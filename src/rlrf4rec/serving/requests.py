@@ -13,7 +13,7 @@ from rlrf4rec.errors import RequestError
 History = Sequence[tuple[str, float | None]]
 """Read items and their ratings (None: unrated), oldest first."""
 
-_EXAMPLE = 'For example {"user_id": "196", "candidates": ["242", "302"]}.'
+_EXAMPLE = 'For example {"user_id": "22", "candidates": ["242", "302"]}.'
 _FIELDS = ("user_id", "history", "candidates")
 
 
@@ -193,7 +193,7 @@ def _is_finite_number(value: object) -> bool:
 
 def _not_an_id(field: str, value: object) -> RequestError:
     return RequestError(
-        f"ids as strings in {field}", found=_shown(value), remedy='Write "196", not 196.'
+        f"ids as strings in {field}", found=_shown(value), remedy='Write "22", not 22.'
     )
 
 

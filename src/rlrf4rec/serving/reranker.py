@@ -65,7 +65,9 @@ class Reranker:
         text_rows: IntArray,
     ) -> None:
         self._recommender = recommender
-        self._items = {item_id: item for item, item_id in enumerate(item_ids)}
+        # Without item texts the recommender knows the items it has met, and none after the last.
+        n_items = recommender.model.sizes.n_items
+        self._items = {item_id: item for item, item_id in enumerate(item_ids[:n_items])}
         self._users = {user_id: user for user, user_id in enumerate(user_ids)}
         self._histories = histories
         knowledge = recommender.knowledge
@@ -75,7 +77,7 @@ class Reranker:
             histories,
             item_vectors if knowledge.item else None,
             text_vectors if knowledge.user else None,
-            n_items=len(item_ids),
+            n_items=n_items,
         )
 
     @classmethod
@@ -258,10 +260,13 @@ def _check_fit(
     Raises:
         WorkspaceError: they do not.
     """
-    found = (recommender.model.sizes.n_items, len(histories.items), len(text_rows))
-    if found != (n_items, n_users, n_users):
+    sizes = recommender.model.sizes
+    fewer_items = sizes.n_items <= n_items and not sizes.has_item_text
+    n_histories, n_rows = len(histories.items), len(text_rows)
+    if not (sizes.n_items == n_items or fewer_items) or (n_histories, n_rows) != (n_users, n_users):
         raise WorkspaceError(
             f"{n_items} items and {n_users} users in all files of {folder}",
-            found=f"{found[0]} items in the recommender, {found[1]} histories, {found[2]} texts",
+            found=f"{sizes.n_items} items in the recommender, {n_histories} histories, "
+            f"texts for {n_rows} users",
             remedy="Delete this folder and make it again: rlrf4rec evaluate RUN",
         )

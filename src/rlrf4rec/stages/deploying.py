@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 
 from rlrf4rec.recommenders import ListInputs, fit
 from rlrf4rec.records import Float32Array, IntArray
-from rlrf4rec.stages.rewarding import encode_texts, text_rows
+from rlrf4rec.stages.rewarding import encode_texts, first_row, text_rows
 from rlrf4rec.stages.systems import held_out_texts
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.world import World
@@ -23,7 +23,7 @@ def deploy(world: World, trail: Trail) -> Stage:
     and ``texts.parquet``.
     """
     config = world.config
-    last = trail.rounds[-1]
+    last = trail.final
 
     def work(writer: StageWriter) -> None:
         texts = held_out_texts(world, last.samples, config.evaluation.n_samples)
@@ -33,7 +33,10 @@ def deploy(world: World, trail: Trail) -> Stage:
             world.histories,
             world.item_vectors if config.knowledge.item else None,
             vectors if config.knowledge.user else None,
+            world.dataset.n_items,
         )
+        if not config.knowledge.user:
+            rows = np.full_like(rows, -1)
         lists = world.lists()
         validation = (world.folds.role == "validation")[lists.user]
         recommender = fit(
@@ -73,7 +76,7 @@ def _write_vectors(
     arrays: dict[str, np.ndarray] = {
         "items": world.item_vectors,
         "texts": vectors,
-        "rows": rows[:, 0].copy(),
+        "rows": first_row(rows),
     }
     writer.write("vectors.safetensors", lambda path: save_file(arrays, path))
     histories: dict[str, np.ndarray] = {

@@ -40,7 +40,7 @@ def infer_texts(
         MissingPartError: the run's adapter or prompts are not in its folder, or the LLM is missing.
     """
     users = _known_users(world, user_ids)
-    last = trail.rounds[-1]
+    last = trail.final
     _require(trail.prompts, "prompts.parquet")
     parts = []
     for half, some in _by_policy(world, users, tuned=bool(last.tuning)).items():

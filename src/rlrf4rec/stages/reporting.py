@@ -40,12 +40,13 @@ def stories(world: World, trail: Trail, evaluated: dict[str, Stage]) -> list[Sto
     config = world.config
     kind, backbone = config.evaluation.kinds[0], config.evaluation.backbones[0]
     lists = world.lists(kind).select(tested_lists(world, kind))
-    last = f"tuned_round_{len(trail.rounds) - 1}" if len(trail.rounds) > 1 else None
+    last_number = trail.final.number
+    last = f"tuned_round_{last_number}" if last_number else None
     before = load_scores(world, evaluated["untuned"], backbone)[0]
     after = load_scores(world, evaluated[last], backbone)[0] if last else None
     column = config.evaluation.seeds[0] % config.evaluation.n_samples
     text_before = _texts(world, trail, 0, column)
-    text_after = _texts(world, trail, -1, column) if last else {}
+    text_after = _texts(world, trail, last_number, column) if last else {}
     rewarded = pl.concat(
         [stage.frame("rewards.parquet") for stage in trail.rounds[0].judged.values()]
     )

@@ -46,6 +46,13 @@ def text_rows(n_users: int, texts: pl.DataFrame) -> IntArray:
     return rows
 
 
+def first_row(rows: IntArray) -> IntArray:
+    """Each user's first text, ``[u]``; -1 where there is none."""
+    place = (rows >= 0).argmax(axis=1)
+    first: IntArray = np.take_along_axis(rows, place[:, None], axis=1)[:, 0]
+    return first
+
+
 def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
     """Fit cross-fitted reward recommenders on one half's texts and reward them.
 
@@ -141,8 +148,12 @@ def training_users(world: World, half: int) -> tuple[BoolArray, BoolArray]:
 
 def _inputs(world: World, texts: pl.DataFrame) -> tuple[ListInputs, IntArray]:
     item_vectors = world.item_vectors if world.config.knowledge.item else None
-    inputs = ListInputs.from_numpy(world.histories, item_vectors, encode_texts(world, texts))
-    return inputs, text_rows(world.dataset.n_users, texts)
+    inputs = ListInputs.from_numpy(
+        world.histories, item_vectors, encode_texts(world, texts), world.dataset.n_items
+    )
+    rows = text_rows(world.dataset.n_users, texts)
+    # Without user knowledge no text is heard: none has a reward.
+    return inputs, rows if world.config.knowledge.user else np.full_like(rows, -1)
 
 
 def _of_users(texts: pl.DataFrame, users: BoolArray) -> pl.DataFrame:

@@ -27,3 +27,8 @@ class Trail:
     rounds: list[Round] = field(default_factory=list)
     random_pairs: Round | None = None
     stopped_early: bool = False
+
+    @property
+    def final(self) -> Round:
+        """The round whose policy is kept: the one before the reward fell, else the last."""
+        return self.rounds[-2] if self.stopped_early else self.rounds[-1]

@@ -38,6 +38,7 @@ class Trial:
     knowledge: KnowledgeConfig
     histories: Histories
     lists: CandidateLists
+    n_items: int
     item_vectors: Float32Array | None
     user_vectors: Float32Array | None
     rows: IntArray
@@ -54,7 +55,9 @@ def run_trial(trial: Trial) -> Float32Array:
 
     # One thread: the models are small, and sums are then made in one order on every machine.
     torch.set_num_threads(1)
-    inputs = ListInputs.from_numpy(trial.histories, trial.item_vectors, trial.user_vectors)
+    inputs = ListInputs.from_numpy(
+        trial.histories, trial.item_vectors, trial.user_vectors, trial.n_items
+    )
     column = trial.rows[:, trial.seed % trial.rows.shape[1]]
     scores = np.empty((len(trial.lists), trial.lists.items.shape[1]), dtype=np.float32)
     for fold in range(int(trial.fold.max()) + 1):
@@ -151,6 +154,7 @@ def _end_with_parent() -> None:
 def _trial(world: World, system: System, kind: str, backbone: str, seed: int) -> Trial:
     config = world.config
     lists = world.lists(kind)
+    rows = system.list_rows(lists)
     with_items = config.knowledge.item and system.vectors is not None
     with_users = config.knowledge.user and system.vectors is not None
     return Trial(
@@ -160,9 +164,10 @@ def _trial(world: World, system: System, kind: str, backbone: str, seed: int) ->
         config.knowledge,
         world.histories,
         lists,
+        world.dataset.n_items,
         world.item_vectors if with_items else None,
         system.vectors if with_users else None,
-        system.list_rows(lists),
+        rows if with_users else np.full_like(rows, -1),
         world.folds.fold[lists.user],
         (world.folds.role == "validation")[lists.user],
         tested_lists(world, kind),

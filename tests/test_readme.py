@@ -1,0 +1,36 @@
+"""The README tells the truth: its figures are the committed run's, and its Python runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from make_configuration import PAGE, page
+
+from finished_run import make_finished_run
+from rlrf4rec.evaluation.results import read_results
+from table import comparisons_markdown, results_markdown
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_tables_are_those_of_the_committed_run() -> None:
+    results = read_results(ROOT / "benchmarks" / "results" / "ml-100k" / "results.json")
+    assert results_markdown(results) in README
+    pairs = re.findall(r"^\| `(\w+)` − `(\w+)` \|", README, flags=re.MULTILINE)
+    assert pairs
+    assert comparisons_markdown(results, pairs) in README
+
+
+def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(ROOT)
+    finished = make_finished_run(tmp_path)
+    exec(compile(code[1].replace("runs/demo", str(finished)), "README.md", "exec"), {})
+
+
+def test_the_list_of_settings_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page()
