@@ -77,7 +77,7 @@ class TransformersEngine:
         self._model = cast(Any, model).to(device).eval()
         # A model's folder may bring habits (Qwen's brings a repetition penalty) that would be
         # applied beside the run's own settings, by this engine and not by the others.
-        self._model.generation_config = ModelGenerationConfig()
+        self._model.generation_config = ModelGenerationConfig()  # type: ignore[no-untyped-call]
         self._eos = list(eos_token_ids)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         padding = tokenizer.pad_token_id

@@ -1,0 +1,35 @@
+"""Copy what may be published of a run: python benchmarks/publish.py RUN FOLDER
+
+Texts, rewards, learning curves, results and the keys of all stages: enough for `rlrf4rec evaluate`.
+Left out: adapters (size), and the log, prompts and pairs, which quote the data set (its licence).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+WANTED = ("samples.parquet", "rewards.parquet", "curve.parquet", "stage.json")
+TOP = ("run.json", "config.yaml", "results.json")
+# Computed again by `evaluate`.
+LEFT_OUT = ("data", "lists", "evaluation", "deployed", "vectors")
+
+
+def publish(run: Path, folder: Path) -> None:
+    """Write ``folder`` anew from the finished ``run``."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    for name in TOP:
+        shutil.copyfile(run / name, folder / name)
+    for path in sorted(run.rglob("*")):
+        relative = path.relative_to(run)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.name in WANTED and relative.parts[0] not in LEFT_OUT and not hidden:
+            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / relative)
+
+
+if __name__ == "__main__":
+    publish(Path(sys.argv[1]), Path(sys.argv[2]))
