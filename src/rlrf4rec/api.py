@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from rlrf4rec.serving import Ranking, RankRequest, Reranker
     from rlrf4rec.serving.requests import History
+    from rlrf4rec.stages.reward_function import RecommenderReward
+    from rlrf4rec.stages.trail import Trail
+    from rlrf4rec.stages.world import World
 
 
 def load_run(folder: Path | str) -> Run:
@@ -94,15 +97,29 @@ class Run:
         Raises:
             RLRF4RecError: unknown users, missing parts, or a run that another process writes to.
         """
+        from rlrf4rec.stages.inferring import infer_texts
+
+        world, trail = self._open()
+        world = dataclasses.replace(world, reporter=reporter or Silent())
+        return infer_texts(world, trail, user_ids, n_samples)
+
+    def reward_function(self) -> RecommenderReward:
+        """The recommender's feedback, in the signature of TRL's online trainers (GRPO, RLOO).
+
+        Raises:
+            RLRF4RecError: a run that another process writes to, or its reward models are missing.
+        """
+        from rlrf4rec.stages.reward_function import RecommenderReward
+
+        return RecommenderReward(*self._open())
+
+    def _open(self) -> tuple[World, Trail]:
         from rlrf4rec.loop import run_rounds
         from rlrf4rec.running import run_config
-        from rlrf4rec.stages.inferring import infer_texts
         from rlrf4rec.stages.world import open_world
 
         workspace = Workspace(self.folder, replay=True)
-        # The lock is not held while the LLM writes: that goes nowhere near the run's folder.
+        # The lock is not held afterwards: what follows goes nowhere near the run's folder.
         with workspace.lock():
             world = open_world(run_config(self.folder), workspace)
-            trail = run_rounds(world)
-        world = dataclasses.replace(world, reporter=reporter or Silent())
-        return infer_texts(world, trail, user_ids, n_samples)
+            return world, run_rounds(world)

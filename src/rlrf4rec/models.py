@@ -7,7 +7,6 @@ else is a hub id. Only safetensors (and, for the packaged LLM, GGUF) are read, n
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import shutil
@@ -62,9 +61,12 @@ def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
     aside = Path(tempfile.mkdtemp(dir=final.parent, prefix=".making-"))
     try:
         make(aside)
-        # Another process may have been quicker: its folder is as good as ours.
-        with contextlib.suppress(OSError):
+        try:
             os.replace(aside, final)
+        except OSError:
+            # Another process may have been quicker: its folder is as good as ours.
+            if not final.exists():
+                raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return final

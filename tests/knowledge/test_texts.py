@@ -51,7 +51,7 @@ def test_history_text_is_newest_first() -> None:
 
 
 def test_history_text_keeps_the_newest() -> None:
-    """Thirty liked items: the last twelve, so that the encoder's window is not wasted on old ones."""
+    """Thirty liked items: the last twelve."""
     histories = _histories([list(range(30))], [[5.0] * 30])
     (text,) = history_texts(_dataset(30), histories, 4.0)
     assert text.split("; ") == [f"T{n} (d{n})" for n in range(29, 17, -1)]
@@ -81,6 +81,6 @@ class TestProfile:
 
     def test_users_are_independent(self) -> None:
         both = profile_vectors(_histories([[0, 1], [2, 2]], [[4, 3], [5, 1]]), self.VECTORS)
-        np.testing.assert_allclose(both, [[0.8, 0.6], [-1, 0]], rtol=1e-6)
+        np.testing.assert_allclose(both, np.array([[0.8, 0.6], [-1.0, 0.0]]), rtol=1e-6)
         assert both.dtype == np.float32
         assert np.linalg.norm(both, axis=1) == pytest.approx([1, 1])

@@ -36,8 +36,8 @@ class Story:
     Attributes:
         user_id: the log's own id.
         history: the reading history that the LLM was shown, oldest first.
-        best: the chosen text of the first round's samples; None where the user gave no pair.
-        worst: the rejected text.
+        best: the untuned text with the highest reward; None where nothing was rewarded.
+        worst: the one with the lowest.
         text_before: what the untuned LLM wrote.
         text_after: what the LLM wrote after tuning; None where nothing was tuned.
         list_before: one candidate list, best rank first, ranked with ``text_before``.

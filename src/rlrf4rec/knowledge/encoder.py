@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from rlrf4rec.models import encoder_folder
 from rlrf4rec.records import Float32Array
-from rlrf4rec.workspace import flush
+from rlrf4rec.workspace import flush, readable_os_errors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -62,26 +62,31 @@ class TextEncoder:
             on_progress: told how many of how many missing texts are done.
         """
         if not texts:
-            width = self._model.get_sentence_embedding_dimension() or 0
-            return np.empty((0, width), dtype=np.float32)
+            return self._embed([""])[:0]
         known = self._load()
         keys = [_key(text) for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         items = list(missing.items())
         for start in range(0, len(items), _SEGMENT):
             segment = items[start : start + _SEGMENT]
-            vectors = self._model.encode(
-                [text for _, text in segment],
-                batch_size=_BATCH,
-                normalize_embeddings=True,
-                convert_to_numpy=True,
-                show_progress_bar=False,
-            ).astype(np.float32)
-            self._save([key for key, _ in segment], vectors)
+            vectors = self._embed([text for _, text in segment])
+            with readable_os_errors(self._cache):
+                self._save([key for key, _ in segment], vectors)
             known.update(zip([key for key, _ in segment], vectors, strict=True))
             if on_progress is not None:
                 on_progress(start + len(segment), len(items))
         return np.stack([known[key] for key in keys])
+
+    def _embed(self, texts: list[str]) -> Float32Array:
+        vectors: Float32Array = self._model.encode(
+            # Tokenizers take no lone surrogates, which a text cut within a character ends with.
+            [text.encode("utf-8", "replace").decode() for text in texts],
+            batch_size=_BATCH,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        ).astype(np.float32)
+        return vectors
 
     def _load(self) -> dict[bytes, Float32Array]:
         known: dict[bytes, Float32Array] = {}

@@ -1,0 +1,108 @@
+"""The recommender's feedback as a function that any online trainer can call.
+
+The signature is what TRL's `GRPOTrainer` and `RLOOTrainer` ask of a reward function: lists of
+prompts and completions, further columns of the data set by name, and one float or None a
+completion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from rlrf4rec.errors import RequestError
+from rlrf4rec.feedback import RewardModels, reward_texts
+from rlrf4rec.recommenders import ListInputs
+from rlrf4rec.stages.rewarding import encode_texts
+from rlrf4rec.stages.trail import Trail
+from rlrf4rec.stages.world import World
+
+
+class RecommenderReward:
+    """Rewards completions by the first round's cross-fitted recommenders.
+
+    Args:
+        world: the run.
+        trail: its rounds.
+
+    Attributes:
+        __name__: how trainers call the reward in their logs.
+    """
+
+    def __init__(self, world: World, trail: Trail) -> None:
+        self.__name__ = "recommender_reward"
+        self._world = world
+        self._models = {
+            half: RewardModels.load(stage.folder / "models")
+            for half, stage in trail.rounds[0].rewards.items()
+        }
+        self._users = {name: user for user, name in enumerate(world.dataset.users["user_id"])}
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        user_id: Sequence[str],
+        **columns: object,
+    ) -> list[float | None]:
+        """One reward a completion; None where it cannot be scored.
+
+        Args:
+            prompts: not read: the reward depends on the user's lists, not on the wording.
+            completions: continuations of the answer's first words.
+            user_id: whose they are.
+            columns: further columns that a trainer passes; not read.
+
+        Raises:
+            RequestError: a user that is not in the log.
+        """
+        unknown = [name for name in user_id if name not in self._users]
+        if unknown:
+            raise RequestError(
+                "users of the run's log",
+                found=f"user_id {unknown[0]!r}",
+                remedy="Build the trainer's data set from the run's prompts.",
+            )
+        first_words = self._world.template.first_words
+        texts = pl.DataFrame(
+            {
+                "user": [self._users[name] for name in user_id],
+                "text": [first_words + completion for completion in completions],
+                "said": [bool(completion.strip()) for completion in completions],
+            },
+            schema={"user": pl.Int32, "text": pl.String, "said": pl.Boolean},
+        )
+        rewards: list[float | None] = [None] * texts.height
+        halves = self._world.folds.half[texts["user"].to_numpy()]
+        for half, models in self._models.items():
+            # With protocol `split`, test users (half 1) are scored by the only models there are.
+            mine = halves == half if len(self._models) > 1 else np.ones(len(halves), dtype=bool)
+            places = np.flatnonzero(mine & texts["said"].to_numpy())
+            for place, reward in zip(places, self._score(models, texts[places]), strict=True):
+                rewards[place] = reward
+        return rewards
+
+    def _score(self, models: RewardModels, texts: pl.DataFrame) -> list[float | None]:
+        world = self._world
+        if texts.is_empty():
+            return []
+        # Texts of one user are numbered, so that all of them are scored in one pass.
+        texts = texts.with_columns(pl.int_range(pl.len()).over("user").alias("sample"))
+        rows = np.full((world.dataset.n_users, int(texts["sample"].to_numpy().max()) + 1), -1)
+        rows[texts["user"].to_numpy(), texts["sample"].to_numpy()] = np.arange(texts.height)
+        inputs = ListInputs.from_numpy(
+            world.histories,
+            world.item_vectors if world.config.knowledge.item else None,
+            encode_texts(world, texts),
+            world.dataset.n_items,
+        )
+        lists = world.lists()
+        lists = lists.select(np.isin(lists.user, texts["user"].unique().to_numpy()))
+        rewards = reward_texts(
+            models, inputs, lists, rows[lists.user], k=world.config.reward.k
+        ).with_columns(pl.col("sample").cast(pl.Int64))
+        metric = world.config.reward.metric
+        scored = texts.join(rewards, on=["user", "sample"], how="left", maintain_order="left")
+        return scored[metric].to_list()

@@ -1,0 +1,231 @@
+"""The choice of pairs, on frames made by hand."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import polars as pl
+import pytest
+
+from rlrf4rec.config import RewardConfig
+from rlrf4rec.feedback import choose_pairs, choose_random_pairs
+from rlrf4rec.feedback.pairs import PAIR_SCHEMA
+
+Row = tuple[int, int, str, bool, float | None, float | None]
+"""User, sample, completion, structure_ok, ndcg, log_likelihood."""
+
+
+def _texts(*rows: Row) -> pl.DataFrame:
+    schema = {
+        "user": pl.Int32, "sample": pl.Int32, "completion": pl.String, "structure_ok": pl.Boolean,
+        "ndcg": pl.Float64, "log_likelihood": pl.Float64,
+    }  # fmt: skip
+    frame = pl.DataFrame(list(rows), schema=schema, orient="row")
+    return frame.with_columns(("prompt of " + pl.col("user").cast(pl.String)).alias("prompt"))
+
+
+def _config(
+    metric: Literal["ndcg", "log_likelihood"] = "log_likelihood", margin: float = 0.02
+) -> RewardConfig:
+    return RewardConfig(metric=metric, margin=margin)
+
+
+def _chosen(pairs: pl.DataFrame) -> list[tuple[int, str, str]]:
+    return pairs.select("user", "chosen", "rejected").rows()
+
+
+class TestBestAgainstWorst:
+    def test_one_pair_a_user(self) -> None:
+        texts = _texts(
+            (7, 0, "middling", True, 0.5, -2.0),
+            (3, 0, "bad", True, 0.1, -3.0),
+            (7, 1, "worst", True, 0.4, -2.5),
+            (3, 1, "good", True, 0.9, -1.0),
+            (7, 2, "best", True, 0.6, -1.5),
+        )
+        assert choose_pairs(texts, _config(), None).rows() == [
+            (3, "prompt of 3", "good", "bad", -1.0, -3.0),
+            (7, "prompt of 7", "best", "worst", -1.5, -2.5),
+        ]
+
+    def test_schema_is_the_standard_one(self) -> None:
+        pairs = choose_pairs(
+            _texts((0, 0, "a", True, 0.5, -1.0), (0, 1, "b", True, 0.1, -2.0)), _config(), None
+        )
+        assert dict(pairs.schema) == PAIR_SCHEMA
+        assert list(PAIR_SCHEMA)[1:4] == ["prompt", "chosen", "rejected"]
+
+    def test_nothing_to_choose_from(self) -> None:
+        pairs = choose_pairs(_texts(), _config(), 5)
+        assert dict(pairs.schema) == PAIR_SCHEMA
+        assert pairs.height == 0
+
+    def test_malformed_is_never_chosen_but_may_be_rejected(self) -> None:
+        texts = _texts(
+            (0, 0, "malformed best", False, 0.9, -1.0),
+            (0, 1, "formed", True, 0.6, -2.0),
+            (0, 2, "malformed worst", False, 0.2, -3.0),
+            (0, 3, "formed, too", True, 0.5, -2.5),
+        )
+        assert _chosen(choose_pairs(texts, _config(), None)) == [(0, "formed", "malformed worst")]
+
+    def test_no_well_formed_text_no_pair(self) -> None:
+        texts = _texts((0, 0, "a", False, 0.9, -1.0), (0, 1, "b", False, 0.1, -3.0))
+        assert choose_pairs(texts, _config(), None).height == 0
+
+    def test_best_well_formed_is_the_worst_of_all(self) -> None:
+        texts = _texts((0, 0, "malformed", False, 0.9, -1.0), (0, 1, "formed", True, 0.1, -3.0))
+        assert choose_pairs(texts, _config(margin=0.0), None).height == 0
+
+    @pytest.mark.parametrize(("margin", "pairs"), [(0.0, 1), (0.25, 1), (0.26, 0)])
+    def test_margin_is_the_smallest_difference(self, margin: float, pairs: int) -> None:
+        texts = _texts((0, 0, "a", True, 0.5, -1.0), (0, 1, "b", True, 0.5, -1.25))
+        assert choose_pairs(texts, _config(margin=margin), None).height == pairs
+
+    def test_metric_to_choose_by(self) -> None:
+        texts = _texts((0, 0, "a", True, 0.9, -2.0), (0, 1, "b", True, 0.1, -1.0))
+        assert _chosen(choose_pairs(texts, _config("ndcg"), None)) == [(0, "a", "b")]
+        assert _chosen(choose_pairs(texts, _config("log_likelihood"), None)) == [(0, "b", "a")]
+        assert choose_pairs(texts, _config("ndcg"), None)["chosen_reward"].to_list() == [0.9]
+
+    @pytest.mark.parametrize("metric", ["ndcg", "log_likelihood"])
+    def test_the_other_metric_breaks_ties(self, metric: Literal["ndcg", "log_likelihood"]) -> None:
+        """The first metric knows two values only; within each the second one decides."""
+        rows = [("c", 1.0, -1.1), ("a", 1.0, -1.0), ("z", 0.0, -2.0), ("x", 0.0, -1.9)]
+        texts = _texts(
+            *(
+                (0, sample, name, True, *((tied, fine) if metric == "ndcg" else (fine, tied)))
+                for sample, (name, tied, fine) in enumerate(rows)
+            )
+        )
+        assert _chosen(choose_pairs(texts, _config(metric), None)) == [(0, "a", "z")]
+
+    def test_order_of_rows_does_not_matter(self) -> None:
+        texts = _texts(
+            *(
+                (user, sample, f"{user}/{sample}", True, 0.5, -float((user + sample) % 3))
+                for user in range(6)
+                for sample in range(4)
+            )
+        )
+        expected = choose_pairs(texts, _config(), 4)
+        for seed in range(3):
+            shuffled = texts.sample(fraction=1.0, shuffle=True, seed=seed)
+            assert choose_pairs(shuffled, _config(), 4).equals(expected)
+
+    def test_what_was_not_scored_is_left_out(self) -> None:
+        texts = _texts(
+            (0, 0, "unscored", True, None, None),
+            (0, 1, "best", True, 0.9, -1.0),
+            (0, 2, "worst", True, 0.1, -2.0),
+            (0, 3, "half scored", True, 0.0, None),
+            (1, 0, "only one is scored", True, 0.9, -1.0),
+            (1, 1, "unscored", True, None, None),
+        )
+        assert _chosen(choose_pairs(texts, _config(), None)) == [(0, "best", "worst")]
+
+    def test_saying_nothing_is_no_text(self) -> None:
+        texts = _texts(
+            (0, 0, "  \n", True, 0.0, -9.0),
+            (0, 1, "best", True, 0.9, -1.0),
+            (0, 2, "worst", True, 0.1, -2.0),
+        )
+        assert _chosen(choose_pairs(texts, _config(), None)) == [(0, "best", "worst")]
+
+    def test_same_words_make_no_pair(self) -> None:
+        """Possible when the same text was scored in two batches and the margin is zero."""
+        texts = _texts((0, 0, "same", True, 0.5, -1.0), (0, 1, "same", True, 0.5, -1.0))
+        assert choose_pairs(texts, _config(margin=0.0), None).height == 0
+
+
+class TestWidest:
+    TEXTS = _texts(
+        *(
+            (user, sample, f"{user}/{sample}", True, 0.5, reward)
+            for user, best in enumerate([-1.9, -1.0, -1.5, -1.0])
+            for sample, reward in enumerate([best, -2.0])
+        )
+    )
+
+    @pytest.mark.parametrize(
+        ("max_pairs", "users"),
+        [(None, [0, 1, 2, 3]), (3, [1, 2, 3]), (2, [1, 3]), (1, [1]), (9, [0, 1, 2, 3])],
+    )
+    def test_keeps_the_widest_sorted_by_user(self, max_pairs: int | None, users: list[int]) -> None:
+        assert choose_pairs(self.TEXTS, _config(), max_pairs)["user"].to_list() == users
+
+
+class TestRandomPairs:
+    TEXTS = _texts(
+        *(
+            (user, sample, f"{user}/{sample}", sample != 2, 0.1 * sample, -2.0 + 0.3 * sample)
+            for user in range(60)
+            for sample in range(5)
+        )
+    )
+    PAIRS = choose_pairs(TEXTS, _config(), None)
+
+    def test_same_users_same_form(self) -> None:
+        found = choose_random_pairs(self.TEXTS, self.PAIRS.head(40), 0)
+        assert found["user"].to_list() == self.PAIRS.head(40)["user"].to_list()
+        assert dict(found.schema) == PAIR_SCHEMA
+        assert found["prompt"].to_list() == self.PAIRS.head(40)["prompt"].to_list()
+        assert found["chosen_reward"].null_count() == 40
+        assert (found["chosen"] != found["rejected"]).all()
+        own = pl.col("user").cast(pl.String) + "/"
+        assert found.select(pl.col("chosen").str.starts_with(own).all()).item()
+        assert found.select(pl.col("rejected").str.starts_with(own).all()).item()
+
+    def test_rewards_are_not_looked_at(self) -> None:
+        """Rewards in any other order, or none at all, change nothing."""
+        expected = choose_random_pairs(self.TEXTS, self.PAIRS, 0)
+        turned = self.TEXTS.with_columns(
+            pl.col("ndcg").shuffle(seed=1), -pl.col("log_likelihood").shuffle(seed=2)
+        )
+        blind = self.TEXTS.with_columns(
+            pl.lit(None, dtype=pl.Float64).alias("ndcg"),
+            pl.lit(None, dtype=pl.Float64).alias("log_likelihood"),
+        )
+        for texts in (turned, blind):
+            assert choose_random_pairs(texts, self.PAIRS, 0).equals(expected)
+
+    def test_better_texts_are_not_preferred(self) -> None:
+        """The chosen one is the better one in about half of 60 pairs; by feedback in all."""
+        found = choose_random_pairs(self.TEXTS, self.PAIRS, 0)
+        better = (found["chosen"].str.slice(-1) > found["rejected"].str.slice(-1)).sum()
+        assert 15 < better < 45
+
+    def test_chosen_is_well_formed_rejected_is_anything(self) -> None:
+        found = choose_random_pairs(self.TEXTS, self.PAIRS, 0)
+        assert set(found["chosen"].str.slice(-1)) == {"0", "1", "3", "4"}
+        assert set(found["rejected"].str.slice(-1)) == {"0", "1", "2", "3", "4"}
+
+    def test_seeded(self) -> None:
+        first = choose_random_pairs(self.TEXTS, self.PAIRS, 0)
+        assert choose_random_pairs(self.TEXTS, self.PAIRS, 0).equals(first)
+        assert not choose_random_pairs(self.TEXTS, self.PAIRS, 1).equals(first)
+
+    def test_a_users_pair_does_not_depend_on_others_or_on_order(self) -> None:
+        whole = choose_random_pairs(self.TEXTS, self.PAIRS, 0)
+        shuffled = self.TEXTS.sample(fraction=1.0, shuffle=True, seed=1)
+        assert choose_random_pairs(shuffled, self.PAIRS, 0).equals(whole)
+        some = self.PAIRS.filter(pl.col("user") % 7 == 3)
+        expected = whole.filter(pl.col("user") % 7 == 3)
+        assert choose_random_pairs(self.TEXTS, some, 0).equals(expected)
+
+    def test_nobody(self) -> None:
+        found = choose_random_pairs(self.TEXTS, self.PAIRS.head(0), 0)
+        assert dict(found.schema) == PAIR_SCHEMA
+        assert found.height == 0
+
+    def test_users_without_two_texts(self) -> None:
+        texts = _texts(
+            (0, 0, "same", True, 0.5, -1.0),
+            (0, 1, "same", True, 0.5, -1.0),
+            (1, 0, "malformed", False, 0.5, -1.0),
+            (1, 1, "malformed, too", False, 0.5, -1.0),
+            (2, 0, "said", True, 0.5, -1.0),
+            (2, 1, " ", True, 0.5, -1.0),
+        )
+        users = pl.DataFrame({"user": [0, 1, 2]}, schema={"user": pl.Int32})
+        assert choose_random_pairs(texts, users, 0).height == 0

