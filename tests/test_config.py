@@ -45,14 +45,14 @@ def test_there_are_shipped_configs() -> None:
 
 
 def test_every_setting_is_described_or_speaks_for_itself() -> None:
-    """The reference page is made of the descriptions. What needs none is listed here by hand."""
+    """The reference page is made of the descriptions. What may go without is listed by hand."""
     plain = {
         "config.seed", "columns.user", "columns.item", "columns.title", "data.source",
         "evaluation.kinds", "evaluation.backbones", "evaluation.seeds", "evaluation.ks",
         "reward.backbone", "machine.engine", "machine.device",
     }  # fmt: skip
     bare = {name for name, info in _sections(Config) if not info.description}
-    assert bare == plain
+    assert bare <= plain
 
 
 def test_shares_and_counts_are_bounded() -> None:

@@ -18,7 +18,8 @@ from rlrf4rec.errors import ConfigError
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
-Backbone = Literal["dlcm", "prm", "setrank"]
+# A shipped reranker, or the import path of one's own: package.module:Class.
+Backbone = Annotated[str, Field(pattern=r"^(dlcm|prm|setrank|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 
 
 class Section(BaseModel):
@@ -157,7 +158,7 @@ class RecommenderConfig(Section):
 class RewardConfig(Section):
     """Steps 3 and 4: the recommender's feedback and the choice of pairs."""
 
-    backbone: Backbone = "prm"
+    backbone: Backbone = Field("prm", description="dlcm, prm, setrank or package.module:Class")
     folds: int = Field(3, ge=2, description="cross-fitting folds over the training users")
     seeds: Count = Field(1, description="recommenders averaged in each fold")
     metric: Literal["ndcg", "log_likelihood"] = Field(
@@ -194,7 +195,9 @@ class EvaluationConfig(Section):
     """What is measured, and how surely."""
 
     kinds: list[Literal["uniform", "popular"]] = Field(["popular"], min_length=1)
-    backbones: list[Backbone] = Field(["dlcm", "prm", "setrank"], min_length=1)
+    backbones: list[Backbone] = Field(
+        ["dlcm", "prm", "setrank"], min_length=1, description="the first one is deployed"
+    )
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     n_samples: Count = Field(2, description="texts a user; seed s reads text s mod n_samples")
     ks: list[Count] = Field([1, 3, 5, 7, 10], min_length=1)
@@ -210,6 +213,7 @@ class MachineConfig(Section):
     processes: int = Field(0, ge=0, description="recommenders trained at once; 0: one a core")
     shard_size: Count = Field(32, description="users a shard: what a kill can cost")
     sampling_batch: Count = Field(16, description="users sampled together")
+    kv_cache_gb: Count = Field(1, description="OpenVINO: room for the prompts and texts in work")
 
 
 class Config(Section):

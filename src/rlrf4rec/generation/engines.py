@@ -66,11 +66,11 @@ def open_engine(
             f"openvino/{fingerprint([str(model_folder), facts])[:16]}",
             lambda output: export_openvino(model_folder, output),
         )
-        yield OpenVINOEngine(folder, dtype, eos)
+        yield OpenVINOEngine(folder, dtype, eos, machine.kv_cache_gb)
         return
     with TemporaryDirectory(prefix="rlrf4rec-export-") as temporary:
         export_openvino(model_folder, Path(temporary))
-        yield OpenVINOEngine(Path(temporary), dtype, eos)
+        yield OpenVINOEngine(Path(temporary), dtype, eos, machine.kv_cache_gb)
 
 
 def end_of_text_ids(model_folder: Path) -> list[int]:

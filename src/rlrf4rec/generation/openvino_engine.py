@@ -23,7 +23,6 @@ from rlrf4rec.generation.base import Request, Text
 # they do without the package that reports.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not installed
 
-_CACHE_GB = 2
 _MAX_BATCHED_TOKENS = 2048
 _MAX_SEQUENCES = 256
 
@@ -35,9 +34,12 @@ class OpenVINOEngine:
         folder: a folder made by `export_openvino`.
         dtype: ``float32`` or ``bfloat16``; the precision of the computation.
         eos_token_ids: tokens that end a text.
+        cache_gb: room for keys and values; with too little of it, texts are put off, not changed.
     """
 
-    def __init__(self, folder: Path, dtype: str, eos_token_ids: Sequence[int]) -> None:
+    def __init__(
+        self, folder: Path, dtype: str, eos_token_ids: Sequence[int], cache_gb: int = 1
+    ) -> None:
         try:
             import openvino_genai
         except ImportError as error:
@@ -49,7 +51,7 @@ class OpenVINOEngine:
         self._genai = openvino_genai
         self._eos = set(eos_token_ids)
         scheduler = openvino_genai.SchedulerConfig()
-        scheduler.cache_size = _CACHE_GB
+        scheduler.cache_size = cache_gb
         scheduler.enable_prefix_caching = True
         scheduler.max_num_batched_tokens = _MAX_BATCHED_TOKENS
         scheduler.max_num_seqs = _MAX_SEQUENCES
