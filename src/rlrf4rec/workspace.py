@@ -23,7 +23,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -46,7 +46,7 @@ class Stage:
     Attributes:
         folder: where its outputs are.
         key: fingerprint of everything the outputs depend on.
-        seconds: time spent, over all attempts that contributed shards.
+        seconds: time spent, over all attempts; one that was killed outright leaves no time behind.
     """
 
     folder: Path
@@ -63,7 +63,6 @@ class StageWriter:
     """The unfinished folder of a stage that is being computed."""
 
     folder: Path
-    extra_seconds: float = field(default=0.0)
 
     def write_frame(self, name: str, frame: pl.DataFrame) -> None:
         """Write a Parquet table and rename it into place."""

@@ -51,9 +51,8 @@ class RewardModels:
         from rlrf4rec.recommenders import FittedRecommender
 
         fold = pl.read_parquet(folder / "folds.parquet")["fold"].to_numpy().astype(np.int64)
-        models = []
-        for index in range(int(fold.max()) + 1):
-            paths = sorted(folder.glob(f"fold-{index}-seed-*"))
+        models: list[list[FittedRecommender]] = []
+        while paths := sorted(folder.glob(f"fold-{len(models)}-seed-*")):
             models.append([FittedRecommender.load(path) for path in paths])
         return cls(models, fold)
 

@@ -59,6 +59,10 @@ def write_texts(
     on_progress = world.reporter.start(name, "texts")
 
     def work(writer: StageWriter) -> None:
+        if writer.has("samples.parquet"):
+            # Complete; an earlier attempt was killed while it cleared its shards away.
+            _clear_shards(writer)
+            return
         done = _finished_shards(writer)
         missing = [user for user in sorted(plan) if user not in done]
         total = sum(plan.values())
@@ -81,8 +85,7 @@ def write_texts(
         shards = sorted(writer.folder.glob("shard-*.parquet"))
         samples = pl.concat([pl.read_parquet(shard) for shard in shards])
         writer.write_frame("samples.parquet", samples.sort("user", "sample"))
-        for shard in shards:
-            shard.unlink()
+        _clear_shards(writer)
 
     settings = {
         "generation": config.generation.model_dump(),
@@ -174,6 +177,11 @@ def _finished_shards(writer: StageWriter) -> set[int]:
         except (pl.exceptions.PolarsError, OSError):
             path.unlink()
     return users
+
+
+def _clear_shards(writer: StageWriter) -> None:
+    for shard in writer.folder.glob("shard-*.parquet"):
+        shard.unlink()
 
 
 def _batches(users: list[int], size: int) -> Iterator[list[int]]:
