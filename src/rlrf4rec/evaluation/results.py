@@ -183,7 +183,7 @@ def backbones(results: Results) -> list[str]:
 
 
 def results_table(results: Results, metric: str, kind: str | None = None) -> list[TableRow]:
-    """Rows of the results table: systems in METHOD's order, columns `backbones`.
+    """Rows of the results table: systems in the protocol's order, columns `backbones`.
 
     A system without a backbone has the same cell in every column; if no row names a backbone,
     there is one column.

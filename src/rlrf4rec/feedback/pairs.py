@@ -1,7 +1,7 @@
 """Step 4: the best and the worst of a user's N texts become a preference pair.
 
 A malformed text may be rejected, never chosen, so that DPO teaches form and content together
-(METHOD, "Structure alignment"). A user whose best and worst differ by less than the margin gives
+(docs/concepts/method.md). A user whose best and worst differ by less than the margin gives
 no pair: the difference would be noise.
 """
 

@@ -3,7 +3,7 @@
 A text's reward is how well the recommender ranks the user's own logged feedback when it is given
 this text, averaged over the user's candidate lists. Rewards are *cross-fitted*: a training user's
 texts are scored by a recommender that was not trained on this user, since one that has memorised
-the user's lists rewards noise (METHOD, "Reward"; ours).
+the user's lists rewards noise (ours; docs/concepts/method.md).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ _HISTORY_ITEMS = 12
 
 
 def item_texts(dataset: Dataset) -> list[str]:
-    """An item's text: title and details (METHOD: item knowledge), ``[i]``."""
+    """An item's text: title and details, ``[i]``."""
     return [
         f"{title} ({details})" if details else title
         for title, details in dataset.items.select("title", "details").iter_rows()

@@ -1,6 +1,6 @@
 """Structure alignment's check: does an answer have the form that the prompt asks for?
 
-METHOD: share of factors covered, repetition, length, language that fits. A malformed answer may be
+Checked: share of factors covered, repetition, length, language that fits. A malformed answer may be
 rejected in a preference pair, never chosen.
 """
 
