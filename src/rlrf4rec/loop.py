@@ -47,25 +47,25 @@ def _round(world: World, trail: Trail, number: int) -> Round:
             )
         else:
             current.pairs[half] = choose(
-                world, _name(before, half), before.rewards[half], trail.prompts, random=False
+                world, before.folder(half), before.rewards[half], trail.prompts, random=False
             )
             current.tuning[half] = align(
-                world, _name(current, half), current.pairs[half], before.tuning.get(half)
+                world, current.folder(half), current.pairs[half], before.tuning.get(half)
             )
             current.samples[half] = write_texts(
                 world,
-                _name(current, half),
+                current.folder(half),
                 _plan(world, half, last=number == world.config.rounds.n_rounds),
                 trail.prompts,
                 current.tuning[half],
             )
         if number < max(1, world.config.rounds.n_rounds):
             current.rewards[half] = fit_and_reward(
-                world, _name(current, half), current.samples[half], half
+                world, current.folder(half), current.samples[half], half
             )
         judges = (trail.rounds[0] if trail.rounds else current).rewards[half]
         current.judged[half] = judge(
-            world, _name(current, half), current.samples[half], judges, half
+            world, current.folder(half), current.samples[half], judges, half
         )
     return current
 
@@ -76,17 +76,13 @@ def _random_pairs(world: World, trail: Trail) -> Round:
     for half in world.folds.policies:
         name = f"random-pairs/policy-{half}"
         control.pairs[half] = choose(
-            world, _name(first, half), first.rewards[half], trail.prompts, random=True
+            world, first.folder(half), first.rewards[half], trail.prompts, random=True
         )
         control.tuning[half] = align(world, name, control.pairs[half], None)
         control.samples[half] = write_texts(
             world, name, _plan(world, half, last=True), trail.prompts, control.tuning[half]
         )
     return control
-
-
-def _name(current: Round, half: int) -> str:
-    return f"round-{current.number}/policy-{half}"
 
 
 def _everyone(world: World) -> dict[int, int]:

@@ -10,14 +10,14 @@ import yaml
 from rlrf4rec.config import Config, load_config
 from rlrf4rec.errors import WorkspaceError
 from rlrf4rec.evaluation.report import write_report
-from rlrf4rec.evaluation.results import Results, read_results, write_results
+from rlrf4rec.evaluation.results import Results, read_results, write_results, write_text
 from rlrf4rec.loop import run_rounds
 from rlrf4rec.progress import Reporter
 from rlrf4rec.stages.deploying import deploy
 from rlrf4rec.stages.evaluating import evaluate
 from rlrf4rec.stages.reporting import stories, tuning_curves
 from rlrf4rec.stages.world import open_world
-from rlrf4rec.workspace import Workspace, flush
+from rlrf4rec.workspace import Workspace
 
 
 def run(config: Config, output: Path | str, reporter: Reporter | None = None) -> Results:
@@ -78,7 +78,4 @@ def _complete(config: Config, workspace: Workspace, reporter: Reporter | None) -
 
 def _remember(config: Config, folder: Path) -> None:
     text = yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False)
-    aside = folder / ".writing-config.yaml"
-    aside.write_text(text, encoding="utf-8")
-    flush(aside)
-    aside.replace(folder / "config.yaml")
+    write_text(folder / "config.yaml", text)

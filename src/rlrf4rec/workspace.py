@@ -76,10 +76,7 @@ class StageWriter:
         """Let ``write`` fill a file beside ``name``, then rename it into place."""
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = _aside(target)
-        write(aside)
-        flush(aside)
-        os.replace(aside, target)
+        write_aside(target, write)
 
     def has(self, name: str) -> bool:
         """Whether a shard was written by an earlier attempt with the same key."""
@@ -247,10 +244,8 @@ def fingerprint(value: object) -> str:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON beside ``path`` and rename it into place."""
-    aside = _aside(path)
-    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    flush(aside)
-    os.replace(aside, path)
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> JsonValue:
@@ -260,6 +255,14 @@ def read_json(path: Path) -> JsonValue:
     except (OSError, ValueError):
         return None
     return value
+
+
+def write_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside ``path``, flush it to the disk and rename it into place."""
+    aside = _aside(path)
+    write(aside)
+    flush(aside)
+    os.replace(aside, path)
 
 
 def flush(path: Path) -> None:

@@ -9,7 +9,6 @@ else.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pydantic import (
 )
 
 from rlrf4rec.errors import WorkspaceError
-from rlrf4rec.workspace import flush, readable_os_errors
+from rlrf4rec.workspace import readable_os_errors, write_aside
 
 FORMAT_VERSION = 1
 
@@ -291,7 +290,4 @@ def write_text(path: Path | str, text: str) -> None:
     path = Path(path)
     with readable_os_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".writing-{path.name}")
-        aside.write_text(text, encoding="utf-8", newline="\n")
-        flush(aside)
-        os.replace(aside, path)
+        write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8", newline="\n"))

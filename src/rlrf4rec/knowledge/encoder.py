@@ -7,7 +7,6 @@ with the texts' SHA-256 beside their vectors. A broken segment is dropped and en
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from rlrf4rec.models import encoder_folder
 from rlrf4rec.records import Float32Array
-from rlrf4rec.workspace import flush, readable_os_errors
+from rlrf4rec.workspace import readable_os_errors, write_aside
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -103,11 +102,10 @@ class TextEncoder:
     def _save(self, keys: list[bytes], vectors: Float32Array) -> None:
         self._cache.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(b"".join(keys)).hexdigest()[:16]
-        aside = self._cache / f".writing-{name}"
         hashes = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 32)
-        save_file({"sha256": hashes.copy(), "vectors": vectors}, aside)
-        flush(aside)
-        os.replace(aside, self._cache / f"{name}.safetensors")
+        segment: dict[str, np.ndarray] = {"sha256": hashes.copy(), "vectors": vectors}
+        target = self._cache / f"{name}.safetensors"
+        write_aside(target, lambda aside: save_file(segment, aside))
 
 
 def _key(text: str) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from safetensors.numpy import save_file
 
-from rlrf4rec.recommenders import ListInputs, fit
+from rlrf4rec.recommenders import fit
 from rlrf4rec.records import Float32Array, IntArray
-from rlrf4rec.stages.rewarding import encode_texts, first_row, text_rows
+from rlrf4rec.stages.rewarding import encode_texts, first_row, text_inputs
 from rlrf4rec.stages.systems import held_out_texts
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.world import World
@@ -27,16 +27,8 @@ def deploy(world: World, trail: Trail) -> Stage:
 
     def work(writer: StageWriter) -> None:
         texts = held_out_texts(world, last.samples, config.evaluation.n_samples)
-        rows = text_rows(world.dataset.n_users, texts)
         vectors = encode_texts(world, texts)
-        inputs = ListInputs.from_numpy(
-            world.histories,
-            world.item_vectors if config.knowledge.item else None,
-            vectors if config.knowledge.user else None,
-            world.dataset.n_items,
-        )
-        if not config.knowledge.user:
-            rows = np.full_like(rows, -1)
+        inputs, rows = text_inputs(world, texts, vectors)
         lists = world.lists()
         validation = (world.folds.role == "validation")[lists.user]
         recommender = fit(

@@ -47,7 +47,7 @@ def infer_texts(
         tuning = last.tuning.get(half)
         if tuning is not None:
             _require(tuning, "adapter/adapter_config.json")
-        writer = "round-0/base" if tuning is None else f"round-{last.number}/policy-{half}"
+        writer = "round-0/base" if tuning is None else last.folder(half)
         with TemporaryDirectory(prefix="rlrf4rec-infer-") as folder:
             aside = dataclasses.replace(world, workspace=Workspace(folder))
             plan = dict.fromkeys(some, n_samples)
@@ -63,7 +63,7 @@ def _known_users(world: World, user_ids: Sequence[str]) -> list[int]:
     ids = list(dict.fromkeys(user_ids))
     if not ids:
         raise RequestError("at least one user id", found="none", remedy="Name users of the log.")
-    numbers = {user_id: user for user, user_id in enumerate(world.dataset.users["user_id"])}
+    numbers = world.user_numbers
     unknown = [user_id for user_id in ids if user_id not in numbers]
     if unknown:
         named = ", ".join(map(repr, unknown[:MAX_NAMED]))

@@ -13,9 +13,8 @@ import numpy as np
 import polars as pl
 
 from rlrf4rec.errors import RequestError
-from rlrf4rec.feedback import RewardModels, reward_texts
-from rlrf4rec.recommenders import ListInputs
-from rlrf4rec.stages.rewarding import encode_texts
+from rlrf4rec.feedback import RewardModels
+from rlrf4rec.stages.rewarding import rewarded_texts
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.world import World
 
@@ -38,7 +37,6 @@ class RecommenderReward:
             half: RewardModels.load(stage.folder / "models")
             for half, stage in trail.rounds[0].rewards.items()
         }
-        self._users = {name: user for user, name in enumerate(world.dataset.users["user_id"])}
 
     def __call__(
         self,
@@ -58,7 +56,8 @@ class RecommenderReward:
         Raises:
             RequestError: a user that is not in the log.
         """
-        unknown = [name for name in user_id if name not in self._users]
+        users = self._world.user_numbers
+        unknown = [name for name in user_id if name not in users]
         if unknown:
             raise RequestError(
                 "users of the run's log",
@@ -68,7 +67,7 @@ class RecommenderReward:
         first_words = self._world.template.first_words
         texts = pl.DataFrame(
             {
-                "user": [self._users[name] for name in user_id],
+                "user": [users[name] for name in user_id],
                 "text": [first_words + completion for completion in completions],
                 "said": [bool(completion.strip()) for completion in completions],
             },
@@ -85,24 +84,9 @@ class RecommenderReward:
         return rewards
 
     def _score(self, models: RewardModels, texts: pl.DataFrame) -> list[float | None]:
-        world = self._world
         if texts.is_empty():
             return []
         # Texts of one user are numbered, so that all of them are scored in one pass.
-        texts = texts.with_columns(pl.int_range(pl.len()).over("user").alias("sample"))
-        rows = np.full((world.dataset.n_users, int(texts["sample"].to_numpy().max()) + 1), -1)
-        rows[texts["user"].to_numpy(), texts["sample"].to_numpy()] = np.arange(texts.height)
-        inputs = ListInputs.from_numpy(
-            world.histories,
-            world.item_vectors if world.config.knowledge.item else None,
-            encode_texts(world, texts),
-            world.dataset.n_items,
-        )
-        lists = world.lists()
-        lists = lists.select(np.isin(lists.user, texts["user"].unique().to_numpy()))
-        rewards = reward_texts(
-            models, inputs, lists, rows[lists.user], k=world.config.reward.k
-        ).with_columns(pl.col("sample").cast(pl.Int64))
-        metric = world.config.reward.metric
-        scored = texts.join(rewards, on=["user", "sample"], how="left", maintain_order="left")
-        return scored[metric].to_list()
+        number = pl.int_range(pl.len(), dtype=pl.Int32).over("user").alias("sample")
+        scored = rewarded_texts(self._world, models, texts.with_columns(number))
+        return scored[self._world.config.reward.metric].to_list()

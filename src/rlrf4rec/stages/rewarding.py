@@ -65,7 +65,7 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
     def work(writer: StageWriter) -> None:
         trainers, validators = training_users(world, half)
         texts = _of_users(samples.frame("samples.parquet"), trainers | validators)
-        inputs, rows = _inputs(world, texts)
+        inputs, rows = text_inputs(world, texts, encode_texts(world, texts))
         lists = world.lists()
         models = fit_reward_models(
             config.reward,
@@ -100,16 +100,21 @@ def judge(world: World, name: str, samples: Stage, judges: Stage, half: int) -> 
 
     def work(writer: StageWriter) -> None:
         texts = samples.frame("samples.parquet")
-        inputs, rows = _inputs(world, texts)
-        lists = world.lists()
-        lists = lists.select(np.isin(lists.user, texts["user"].unique().to_numpy()))
         models = RewardModels.load(judges.folder / "models")
-        rewards = reward_texts(models, inputs, lists, rows[lists.user], k=world.config.reward.k)
-        writer.write_frame("rewards.parquet", _with_texts(texts, rewards))
+        writer.write_frame("rewards.parquet", rewarded_texts(world, models, texts))
 
     return world.workspace.stage(
         stage_name, _settings(world, half), [world.listed, samples, judges], work
     )
+
+
+def rewarded_texts(world: World, models: RewardModels, texts: pl.DataFrame) -> pl.DataFrame:
+    """Texts (``user``, ``sample``, ``text``) with their rewards on the users' lists beside them."""
+    inputs, rows = text_inputs(world, texts, encode_texts(world, texts))
+    lists = world.lists()
+    lists = lists.select(np.isin(lists.user, texts["user"].unique().to_numpy()))
+    rewards = reward_texts(models, inputs, lists, rows[lists.user], k=world.config.reward.k)
+    return _with_texts(texts, rewards)
 
 
 def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: bool) -> Stage:
@@ -146,14 +151,22 @@ def training_users(world: World, half: int) -> tuple[BoolArray, BoolArray]:
     return own & (world.folds.role == "train"), own & (world.folds.role == "validation")
 
 
-def _inputs(world: World, texts: pl.DataFrame) -> tuple[ListInputs, IntArray]:
-    item_vectors = world.item_vectors if world.config.knowledge.item else None
+def text_inputs(
+    world: World, texts: pl.DataFrame, vectors: Float32Array
+) -> tuple[ListInputs, IntArray]:
+    """What a recommender reads, and each user's rows of ``vectors``, ``[u, s]``.
+
+    Without user knowledge no text is heard: nobody has a row.
+    """
+    knowledge = world.config.knowledge
     inputs = ListInputs.from_numpy(
-        world.histories, item_vectors, encode_texts(world, texts), world.dataset.n_items
+        world.histories,
+        world.item_vectors if knowledge.item else None,
+        vectors if knowledge.user else None,
+        world.dataset.n_items,
     )
     rows = text_rows(world.dataset.n_users, texts)
-    # Without user knowledge no text is heard: none has a reward.
-    return inputs, rows if world.config.knowledge.user else np.full_like(rows, -1)
+    return inputs, rows if knowledge.user else np.full_like(rows, -1)
 
 
 def _of_users(texts: pl.DataFrame, users: BoolArray) -> pl.DataFrame:

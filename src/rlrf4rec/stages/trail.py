@@ -18,6 +18,10 @@ class Round:
     pairs: dict[int, Stage] = field(default_factory=dict)
     tuning: dict[int, Stage] = field(default_factory=dict)
 
+    def folder(self, half: int) -> str:
+        """Where this round's stages of a policy are; also the writer's name, which seeds texts."""
+        return f"round-{self.number}/policy-{half}"
+
 
 @dataclass
 class Trail:

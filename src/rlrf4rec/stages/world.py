@@ -62,6 +62,11 @@ class World:
         return self._lists[kind]
 
     @cached_property
+    def user_numbers(self) -> dict[str, int]:
+        """The log's own user ids to the numbers used inside."""
+        return {user_id: user for user, user_id in enumerate(self.dataset.users["user_id"])}
+
+    @cached_property
     def template(self) -> Template:
         """The domain's prompt template."""
         return load_template(self.config.prompt.template)
