@@ -118,6 +118,11 @@ class GenerationConfig(Section):
     temperature: float = Field(0.8, gt=0, description="ours, see docs/concepts/evidence.md")
     top_p: float = Field(1.0, gt=0, le=1, description="ours")
     max_new_tokens: int = Field(64, ge=8, description="ours")
+    by_line: bool = Field(
+        True,
+        description="give each factor's name and let the LLM fill in the line; max_new_tokens is "
+        "shared out among the lines (ours: a small LLM loses the structure otherwise)",
+    )
 
 
 class KnowledgeConfig(Section):
@@ -127,6 +132,15 @@ class KnowledgeConfig(Section):
     adaptor: Literal["hea", "mlp"] = Field("hea", description="KAR's hybrid experts, or an MLP")
     shared_experts: Count = Field(2, description="hea (KAR)")
     own_experts: Count = Field(5, description="hea (KAR)")
+    lexical_dim: int = Field(
+        64, ge=0, description="the catalogue's words beside the encoder's vector; 0: none (ours)"
+    )
+    practice_texts: int = Field(
+        3,
+        ge=0,
+        description="texts a user made of the reading history, read in training only: they teach "
+        "what a text says about items (ours)",
+    )
     match_dim: int = Field(32, ge=0, description="learned match of user and item text; 0: none")
     join_history: bool = Field(
         False, description="encode the reading history's text and the LLM's together (KAR's code)"
@@ -200,6 +214,9 @@ class EvaluationConfig(Section):
     )
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     n_samples: Count = Field(2, description="texts a user; seed s reads text s mod n_samples")
+    with_history: bool = Field(
+        False, description="also test the LLM's texts joined to the history's own text (KAR's code)"
+    )
     ks: list[Count] = Field([1, 3, 5, 7, 10], min_length=1)
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of users")
     report_users: int = Field(6, ge=0, description="users shown in the report")

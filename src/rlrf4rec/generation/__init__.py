@@ -2,5 +2,6 @@
 
 from rlrf4rec.generation.base import Engine, Request, Text
 from rlrf4rec.generation.engines import choose_engine, open_engine
+from rlrf4rec.generation.lines import LineWriter
 
-__all__ = ["Engine", "Request", "Text", "choose_engine", "open_engine"]
+__all__ = ["Engine", "LineWriter", "Request", "Text", "choose_engine", "open_engine"]

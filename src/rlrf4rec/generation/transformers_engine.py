@@ -7,7 +7,7 @@ still change the last bit of a logit; float32 texts are equal in practice.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,8 +83,14 @@ class TransformersEngine:
         padding = tokenizer.pad_token_id
         self._padding = self._eos[0] if padding is None else padding
 
-    def sample(self, requests: Sequence[Request], settings: GenerationConfig) -> list[list[Text]]:
+    def sample(
+        self,
+        requests: Sequence[Request],
+        settings: GenerationConfig,
+        stop_ids: Collection[int] = (),
+    ) -> list[list[Text]]:
         """See `Engine.sample`."""
+        ends = sorted({*self._eos, *stop_ids})
         rows = [(request.prompt_ids, seed) for request in requests for seed in request.seeds]
         if not rows:
             return [[] for _ in requests]
@@ -110,12 +116,13 @@ class TransformersEngine:
                 top_p=None,
                 top_k=None,
                 max_new_tokens=settings.max_new_tokens,
-                eos_token_id=self._eos,
+                eos_token_id=ends,
                 pad_token_id=self._padding,
             )
-        texts = iter([self._text(row) for row in output[:, width:].tolist()])
+        texts = iter([_text(row, ends) for row in output[:, width:].tolist()])
         return [[next(texts) for _ in request.seeds] for request in requests]
 
-    def _text(self, ids: list[int]) -> Text:
-        end = next((place for place, token in enumerate(ids) if token in self._eos), None)
-        return Text(tuple(ids if end is None else ids[:end]), end is not None)
+
+def _text(ids: list[int], ends: Collection[int]) -> Text:
+    end = next((place for place, token in enumerate(ids) if token in ends), None)
+    return Text(tuple(ids if end is None else ids[:end]), end is not None)

@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from rlrf4rec.knowledge.lexical import LexicalSpace
 from rlrf4rec.models import encoder_folder
 from rlrf4rec.records import Float32Array
 from rlrf4rec.workspace import readable_os_errors, write_aside
@@ -106,6 +107,26 @@ class TextEncoder:
         segment: dict[str, np.ndarray] = {"sha256": hashes.copy(), "vectors": vectors}
         target = self._cache / f"{name}.safetensors"
         write_aside(target, lambda aside: save_file(segment, aside))
+
+
+class KnowledgeEncoder:
+    """Texts to knowledge vectors: the sentence encoder's, and beside it the catalogue's words.
+
+    Args:
+        dense: the frozen text encoder.
+        lexical: None for the encoder alone.
+    """
+
+    def __init__(self, dense: TextEncoder, lexical: LexicalSpace | None) -> None:
+        self._dense = dense
+        self._lexical = lexical
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        """``[len(texts), d]``: two parts of unit length each, side by side."""
+        dense = self._dense.encode(texts)
+        if self._lexical is None:
+            return dense
+        return np.concatenate([dense, self._lexical.encode(texts)], axis=1)
 
 
 def _key(text: str) -> bytes:

@@ -60,6 +60,7 @@ def fit(
     validation: BoolArray,
     *,
     seed: int,
+    practice_rows: IntArray | None = None,
 ) -> FittedRecommender:
     """Train a knowledge-augmented reranker; the same arguments give the same recommender.
 
@@ -79,6 +80,8 @@ def fit(
         train: ``[n]``, lists to learn from.
         validation: ``[n]``, lists to stop by; none: all `max_epochs` are trained.
         seed: of initial weights, dropout, the order of lists and the choice of texts.
+        practice_rows: ``[n, m]``, further texts of each list's user, as `knowledge_rows`, that are
+            read in training epochs but are not what the recommender will be asked to rank with.
 
     Raises:
         ConfigError: unknown backbone.
@@ -89,6 +92,10 @@ def fit(
         n_items = max(n_items, int(lists.items.max(initial=PADDING)) + 1)
     check_lists(lists, inputs, n_items)
     check_rows(knowledge_rows, lists, inputs)
+    alternatives = knowledge_rows
+    if practice_rows is not None:
+        check_rows(practice_rows, lists, inputs)
+        alternatives = np.concatenate([knowledge_rows, practice_rows], axis=1)
     positives = lists.labels.sum(1)
     telling = (positives > 0) & (positives < lists.labels.shape[1])
     train_rows, validation_rows = (np.flatnonzero(part & telling) for part in (train, validation))
@@ -110,7 +117,15 @@ def fit(
         model = resolve_backbone(backbone)(config, knowledge, sizes)
         _learn_text_space(model, inputs, knowledge_rows[train_rows])
         history = _Training(
-            config, model, inputs, lists, knowledge_rows, train_rows, validation_rows, seed
+            config,
+            model,
+            inputs,
+            lists,
+            alternatives,
+            knowledge_rows[:, :VALIDATION_TEXTS],
+            train_rows,
+            validation_rows,
+            seed,
         ).run()
     return FittedRecommender(backbone, config, knowledge, model, history)
 
@@ -123,7 +138,8 @@ class _Training:
     model: Reranker
     inputs: ListInputs
     lists: CandidateLists
-    knowledge_rows: IntArray
+    alternatives: IntArray
+    validation_texts: IntArray
     train_rows: IntArray
     validation_rows: IntArray
     seed: int
@@ -185,7 +201,7 @@ class _Training:
 
     def _draw_texts(self, rng: np.random.Generator, chosen: IntArray) -> IntArray:
         """``[n, 1]``: one text a user, the same in all the user's lists but the silent ones."""
-        rows = self.knowledge_rows[chosen]
+        rows = self.alternatives[chosen]
         present = rows >= 0
         # The texts that are there first, so that a column below their number is never "none".
         packed = np.take_along_axis(rows, np.argsort(~present, axis=1, kind="stable"), axis=1)
@@ -198,7 +214,7 @@ class _Training:
     @torch.no_grad()
     def _validation_loss(self, prepared: Prepared) -> float:
         self.model.eval()
-        texts = self.knowledge_rows[self.validation_rows, :VALIDATION_TEXTS]
+        texts = self.validation_texts[self.validation_rows]
         total = 0.0
         for users, items, labels, rows in self._batches(self.validation_rows, texts):
             loss = list_loss(self.model(prepared, users, items, rows), labels.unsqueeze(1))

@@ -28,6 +28,7 @@ _PATHS = {"path", "interactions", "items", "users"}
 
 # Each tuned round is held against these; the pairs below stand on their own.
 _RIVALS = ("id", "profile", "history_text", "shuffled", "random_pairs", "untuned", "best_of_n")
+_WITH_HISTORY = "_with_history"
 _PAIRS = [
     ("id", "popularity"),
     ("profile", "id"),
@@ -185,8 +186,15 @@ def _comparison_rows(
 
 
 def _compared(trained: dict[str, dict[str, PerList]]) -> list[tuple[str, str]]:
-    tuned = [name for name in trained if name.startswith("tuned_round_")]
+    joined = [name for name in trained if name.endswith(_WITH_HISTORY)]
+    tuned = [name for name in trained if name.startswith("tuned_round_") and name not in joined]
     pairs = [(name, rival) for name in tuned[::-1] for rival in _RIVALS]
+    pairs += [
+        (name, rival)
+        for name in joined[::-1]
+        for rival in ("id", "profile", "history_text", f"untuned{_WITH_HISTORY}")
+        if name != rival
+    ]
     pairs += list(zip(tuned[1:], tuned[:-1], strict=True)) + _PAIRS
     known = {*trained, "popularity", "random"}
     return [(a, b) for a, b in pairs if a in trained and b in known]

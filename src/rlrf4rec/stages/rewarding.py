@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 
@@ -19,13 +21,16 @@ from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
 
 
-def encode_texts(world: World, texts: pl.DataFrame) -> Float32Array:
+def encode_texts(
+    world: World, texts: pl.DataFrame, *, join_history: bool | None = None
+) -> Float32Array:
     """Vectors of sampled texts, ``[len(texts), d]``, in the frame's order.
 
-    With `knowledge.join_history` the reading history's text goes before the LLM's.
+    With `join_history` (None: as `knowledge.join_history` says) the reading history's text goes
+    before the LLM's.
     """
     answers = texts["text"].to_list()
-    if world.config.knowledge.join_history:
+    if world.config.knowledge.join_history if join_history is None else join_history:
         read = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
         answers = [
             f"{read[user]}\n{answer}" for user, answer in zip(texts["user"], answers, strict=True)
@@ -65,7 +70,7 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
     def work(writer: StageWriter) -> None:
         trainers, validators = training_users(world, half)
         texts = _of_users(samples.frame("samples.parquet"), trainers | validators)
-        inputs, rows = text_inputs(world, texts, encode_texts(world, texts))
+        inputs, rows, practice = text_inputs(world, texts, encode_texts(world, texts))
         lists = world.lists()
         models = fit_reward_models(
             config.reward,
@@ -77,6 +82,7 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
             trainers,
             validators,
             seed=config.seed,
+            practice_rows=practice[lists.user],
             on_progress=on_progress,
         )
         models.save(writer.folder / "models")
@@ -110,7 +116,7 @@ def judge(world: World, name: str, samples: Stage, judges: Stage, half: int) -> 
 
 def rewarded_texts(world: World, models: RewardModels, texts: pl.DataFrame) -> pl.DataFrame:
     """Texts (``user``, ``sample``, ``text``) with their rewards on the users' lists beside them."""
-    inputs, rows = text_inputs(world, texts, encode_texts(world, texts))
+    inputs, rows, _ = text_inputs(world, texts, encode_texts(world, texts))
     lists = world.lists()
     lists = lists.select(np.isin(lists.user, texts["user"].unique().to_numpy()))
     rewards = reward_texts(models, inputs, lists, rows[lists.user], k=world.config.reward.k)
@@ -151,22 +157,43 @@ def training_users(world: World, half: int) -> tuple[BoolArray, BoolArray]:
     return own & (world.folds.role == "train"), own & (world.folds.role == "validation")
 
 
-def text_inputs(
-    world: World, texts: pl.DataFrame, vectors: Float32Array
-) -> tuple[ListInputs, IntArray]:
-    """What a recommender reads, and each user's rows of ``vectors``, ``[u, s]``.
+class TextInputs(NamedTuple):
+    """What a recommender reads.
+
+    Attributes:
+        inputs: histories and vectors.
+        rows: each user's texts among the vectors, ``[u, s]``; -1: none.
+        practice: texts that only training reads, likewise, ``[u, m]``.
+    """
+
+    inputs: ListInputs
+    rows: IntArray
+    practice: IntArray
+
+
+def text_inputs(world: World, texts: pl.DataFrame, vectors: Float32Array) -> TextInputs:
+    """Inputs with the given texts, whose vectors are ``[len(texts), d]``.
 
     Without user knowledge no text is heard: nobody has a row.
     """
     knowledge = world.config.knowledge
+    practice = world.practice
     inputs = ListInputs.from_numpy(
         world.histories,
         world.item_vectors if knowledge.item else None,
-        vectors if knowledge.user else None,
+        np.concatenate([vectors, practice.vectors]) if knowledge.user else None,
         world.dataset.n_items,
     )
     rows = text_rows(world.dataset.n_users, texts)
-    return inputs, rows if knowledge.user else np.full_like(rows, -1)
+    practice_rows = shift(practice.rows, len(vectors))
+    if not knowledge.user:
+        rows, practice_rows = np.full_like(rows, -1), np.full_like(practice_rows, -1)
+    return TextInputs(inputs, rows, practice_rows)
+
+
+def shift(rows: IntArray, offset: int) -> IntArray:
+    """Row numbers in an array that begins ``offset`` rows earlier; -1 stays "none"."""
+    return np.where(rows < 0, rows, rows + offset)
 
 
 def _of_users(texts: pl.DataFrame, users: BoolArray) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,14 +18,30 @@ from rlrf4rec.data import (
     make_folds,
     reading_histories,
 )
-from rlrf4rec.knowledge.encoder import TextEncoder
-from rlrf4rec.knowledge.texts import item_texts
+from rlrf4rec.knowledge.encoder import KnowledgeEncoder, TextEncoder
+from rlrf4rec.knowledge.lexical import LexicalSpace
+from rlrf4rec.knowledge.texts import item_texts, practice_texts
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.progress import Reporter, Silent
 from rlrf4rec.prompts import Template, load_template
 from rlrf4rec.prompts.rendering import HistoryItem, PromptWriter
-from rlrf4rec.records import CandidateLists, Dataset, Float32Array, Folds, Histories
+from rlrf4rec.records import (
+    PADDING,
+    CandidateLists,
+    Dataset,
+    Float32Array,
+    Folds,
+    Histories,
+    IntArray,
+)
 from rlrf4rec.workspace import Stage, StageWriter, Workspace, fingerprint
+
+
+class Practice(NamedTuple):
+    """Vectors ``[r, d]``, and each user's rows of them, ``[u, m]``; -1: none."""
+
+    vectors: Float32Array
+    rows: IntArray
 
 
 @dataclass(frozen=True)
@@ -72,16 +89,37 @@ class World:
         return load_template(self.config.prompt.template)
 
     @cached_property
-    def encoder(self) -> TextEncoder:
-        """The frozen text encoder, with the run's cache of vectors."""
-        name = self.config.knowledge.encoder
-        cache = self.workspace.folder / "vectors" / fingerprint(name)[:12]
-        return TextEncoder(name, cache)
+    def encoder(self) -> KnowledgeEncoder:
+        """From texts to vectors, with the run's cache."""
+        knowledge = self.config.knowledge
+        cache = self.workspace.folder / "vectors" / fingerprint(knowledge.encoder)[:12]
+        return KnowledgeEncoder(
+            TextEncoder(knowledge.encoder, cache),
+            LexicalSpace(item_texts(self.dataset), knowledge.lexical_dim)
+            if knowledge.lexical_dim
+            else None,
+        )
 
     @cached_property
     def item_vectors(self) -> Float32Array:
         """Text vectors of the catalogue, ``[i, d]``."""
         return self.encoder.encode(item_texts(self.dataset))
+
+    @cached_property
+    def practice(self) -> Practice:
+        """Texts made of the reading histories, which only training reads."""
+        n_texts = self.config.knowledge.practice_texts
+        texts = practice_texts(
+            self.dataset,
+            self.histories,
+            self.config.data.positive_rating,
+            n_texts,
+            self.config.seed,
+        )
+        flat = [text for of_draw in texts for text in of_draw]
+        rows = np.arange(len(flat)).reshape(n_texts, self.dataset.n_users).T
+        said = np.array([bool(text) for text in flat], dtype=bool).reshape(rows.T.shape).T
+        return Practice(self.encoder.encode(flat), np.where(said, rows, PADDING))
 
 
 def open_world(config: Config, workspace: Workspace, reporter: Reporter | None = None) -> World:

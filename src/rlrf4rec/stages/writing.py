@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rlrf4rec.generation import Engine, Request, Text, open_engine
+from rlrf4rec.generation import Engine, LineWriter, Request, Text, open_engine
 from rlrf4rec.generation.base import sample_seed
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.prompts import check_structure
@@ -70,13 +70,14 @@ def write_texts(
             written = sum(plan[user] for user in done)
             on_progress(written, total)
             with _policy(world, tuning) as (engine, tokenizer):
+                author = _author(world, engine, tokenizer)
                 texts_of = prompts.frame("prompts.parquet")
                 for start in range(0, len(missing), config.machine.shard_size):
                     users = missing[start : start + config.machine.shard_size]
                     rows = []
                     for batch in _batches(users, config.machine.sampling_batch):
                         rows += _sample(
-                            world, engine, tokenizer, texts_of, writer_name, batch, plan
+                            world, author, tokenizer, texts_of, writer_name, batch, plan
                         )
                         written += sum(plan[user] for user in batch)
                         on_progress(written, total)
@@ -121,9 +122,18 @@ def _policy(world: World, tuning: Stage | None) -> Iterator[tuple[Engine, PreTra
             yield engine, tokenizer
 
 
+def _author(
+    world: World, engine: Engine, tokenizer: PreTrainedTokenizerBase
+) -> Engine | LineWriter:
+    """Who writes a text: the engine in one go, or line by line with each factor's name given."""
+    if not world.config.generation.by_line:
+        return engine
+    return LineWriter(engine, tokenizer, [f"{factor}:" for factor in world.template.factors[1:]])
+
+
 def _sample(
     world: World,
-    engine: Engine,
+    author: Engine | LineWriter,
     tokenizer: PreTrainedTokenizerBase,
     prompts: pl.DataFrame,
     writer_name: str,
@@ -144,7 +154,7 @@ def _sample(
     ]
     rows: list[tuple[object, ...]] = []
     for user, user_id, texts in zip(
-        users, ids, engine.sample(requests, config.generation), strict=True
+        users, ids, author.sample(requests, config.generation), strict=True
     ):
         for number, text in enumerate(texts):
             checked = _checked(world, tokenizer, text)
