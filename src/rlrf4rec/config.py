@@ -41,25 +41,59 @@ class TableColumns(Section):
     profile: list[str] = Field(default_factory=list, description="user attributes for the prompt")
 
 
+class AmazonConfig(Section):
+    """Amazon review data."""
+
+    year: Literal[2014, 2018, 2023] | None = Field(
+        None, description="vintage of the files: 2014, 2018 or 2023; null: told from their lines"
+    )
+
+
 class DataConfig(Section):
     """Where the log is and what counts as a positive."""
 
     name: str | None = Field(None, description="name in results; default: the source's own name")
-    source: Literal["movielens", "table"] = "movielens"
+    source: Literal["movielens", "amazon", "table"] = "movielens"
     path: Path | None = Field(
-        None, description="movielens: a folder of files; None: the packaged MovieLens-100K"
+        None, description="movielens, amazon: a folder; None: the packaged MovieLens-100K"
     )
-    interactions: Path | None = Field(None, description="table: a CSV or Parquet file")
-    items: Path | None = Field(None, description="table: a CSV or Parquet file")
+    interactions: Path | None = Field(
+        None, description="table: a CSV or Parquet file; amazon: the review file, if not by path"
+    )
+    items: Path | None = Field(
+        None, description="table: a CSV or Parquet file; amazon: the meta file, if not by path"
+    )
     users: Path | None = Field(None, description="table: CSV or Parquet of user attributes")
     columns: TableColumns = TableColumns()
-    positive_rating: float = Field(4.0, description="MovieLens 4, Amazon 5 (KAR's code)")
+    amazon: AmazonConfig = AmazonConfig()
+    positive_rating: float = Field(
+        4.0, description="MovieLens 4, Amazon 5 (KAR's code); with source amazon the default is 5"
+    )
+    min_user_interactions: Count = Field(
+        1, description="k-core: fewest a user must have; 1: off (KAR's code: Amazon-Books 60)"
+    )
+    min_item_interactions: Count = Field(
+        1, description="k-core: fewest an item must have; 1: off (KAR's code: Amazon-Books 40)"
+    )
+    repeats: Literal["keep", "first"] = Field(
+        "keep", description="a user's later interactions with the same item; first: left out (ours)"
+    )
     max_users: Count | None = Field(None, description="a seeded sample of the users; None: all")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _five_stars_on_amazon(cls, raw: Any) -> Any:  # pydantic hands over whatever was given
+        if isinstance(raw, dict) and raw.get("source") == "amazon":
+            return {"positive_rating": 5.0, **raw}
+        return raw
+
     @model_validator(mode="after")
-    def _table_needs_files(self) -> DataConfig:
-        if self.source == "table" and (self.interactions is None or self.items is None):
+    def _sources_need_files(self) -> DataConfig:
+        both = self.interactions is not None and self.items is not None
+        if self.source == "table" and not both:
             raise ValueError("source 'table' needs both 'interactions' and 'items' (file paths)")
+        if self.source == "amazon" and self.path is None and not both:
+            raise ValueError("source 'amazon' needs 'path' (a folder with the downloaded files)")
         return self
 
 
