@@ -19,7 +19,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 # A shipped reranker, or the import path of one's own: package.module:Class.
-Backbone = Annotated[str, Field(pattern=r"^(dlcm|prm|setrank|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
+Backbone = Annotated[str, Field(pattern=r"^(dlcm|prm|setrank|mir|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 
 
 class Section(BaseModel):
@@ -188,7 +188,7 @@ class RecommenderConfig(Section):
 
     embedding_dim: Count = Field(32, description="KAR's code")
     hidden_dim: Count = Field(32, description="ours")
-    n_heads: Count = Field(2, description="PRM, SetRank")
+    n_heads: Count = Field(2, description="PRM, SetRank, MIR")
     n_blocks: Count = Field(1, description="PRM, SetRank; ours: small data over-fits deeper ones")
     n_induced: Count = Field(4, description="SetRank: induced points")
     dropout: float = Field(0.3, ge=0, lt=1, description="ours")
@@ -206,7 +206,7 @@ class RecommenderConfig(Section):
 class RewardConfig(Section):
     """Steps 3 and 4: the recommender's feedback and the choice of pairs."""
 
-    backbone: Backbone = Field("prm", description="dlcm, prm, setrank or package.module:Class")
+    backbone: Backbone = Field("prm", description="dlcm, prm, setrank, mir or package.module:Class")
     folds: int = Field(3, ge=2, description="cross-fitting folds over the training users")
     seeds: Count = Field(1, description="recommenders averaged in each fold")
     metric: Literal["ndcg", "log_likelihood"] = Field(

@@ -50,7 +50,7 @@ _KINDS = {
     "first_stage": "candidates of a first-stage recommender",
 }
 
-_BACKBONES = {"dlcm": "DLCM", "prm": "PRM", "setrank": "SetRank"}
+_BACKBONES = {"dlcm": "DLCM", "prm": "PRM", "setrank": "SetRank", "mir": "MIR"}
 
 _METRICS = {
     "ndcg": "NDCG",

@@ -7,14 +7,20 @@ import importlib
 from rlrf4rec.errors import ConfigError
 from rlrf4rec.recommenders.base import Reranker
 from rlrf4rec.recommenders.dlcm import DLCM
+from rlrf4rec.recommenders.mir import MIR
 from rlrf4rec.recommenders.prm import PRM
 from rlrf4rec.recommenders.setrank import SetRank
 
-BACKBONES: dict[str, type[Reranker]] = {"dlcm": DLCM, "prm": PRM, "setrank": SetRank}
+BACKBONES: dict[str, type[Reranker]] = {
+    "dlcm": DLCM,
+    "prm": PRM,
+    "setrank": SetRank,
+    "mir": MIR,
+}
 
 
 def resolve_backbone(name: str) -> type[Reranker]:
-    """The class behind ``dlcm``, ``prm``, ``setrank`` or a ``package.module:Class`` of your own.
+    """The class behind a name in `BACKBONES` or a ``package.module:Class`` of your own.
 
     Raises:
         ConfigError: unknown name, nothing at that path, or a class that is no `Reranker`.

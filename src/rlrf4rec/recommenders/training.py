@@ -16,6 +16,7 @@ from rlrf4rec.recommenders.base import Reranker
 from rlrf4rec.recommenders.features import Prepared, Sizes
 from rlrf4rec.recommenders.fitted import Epoch, FittedRecommender
 from rlrf4rec.recommenders.inputs import ListInputs, check_lists, check_rows
+from rlrf4rec.recommenders.item_odds import item_log_odds
 from rlrf4rec.recommenders.registry import resolve_backbone
 from rlrf4rec.records import PADDING, BoolArray, CandidateLists, IntArray
 
@@ -116,6 +117,7 @@ def fit(
         torch.manual_seed(seed)
         model = resolve_backbone(backbone)(config, knowledge, sizes)
         _learn_text_space(model, inputs, knowledge_rows[train_rows])
+        _start_from_odds(model, lists.select(train_rows))
         history = _Training(
             config,
             model,
@@ -172,10 +174,17 @@ class _Training:
     def _optimizer(self) -> torch.optim.Optimizer:
         text = self.model.features.text_parameters()
         in_text = {id(weight) for weight in text}
-        rest = [weight for weight in self.model.parameters() if id(weight) not in in_text]
+        # Decay would pull items towards one another, away from the odds they start at.
+        bias = self.model.features.item_bias.weight
+        apart = {*in_text, id(bias)}
+        rest = [weight for weight in self.model.parameters() if id(weight) not in apart]
         rate = self.config.learning_rate
         return torch.optim.AdamW(
-            [{"params": rest, "lr": rate}, {"params": text, "lr": rate * TEXT_PACE}],
+            [
+                {"params": rest, "lr": rate},
+                {"params": text, "lr": rate * TEXT_PACE},
+                {"params": [bias], "lr": rate, "weight_decay": 0.0},
+            ],
             weight_decay=self.config.weight_decay,
             fused=True,
         )
@@ -245,6 +254,16 @@ def _learn_text_space(model: Reranker, inputs: ListInputs, rows: IntArray) -> No
         user = inputs.user_knowledge[torch.from_numpy(read)] if len(read) else None
     item = inputs.item_knowledge if "item" in model.features.kinds else None
     space.learn(item, user)
+
+
+@torch.no_grad()
+def _start_from_odds(model: Reranker, lists: CandidateLists) -> None:
+    shown, positive = (
+        np.bincount(items.reshape(-1), minlength=model.sizes.n_items).astype(np.float64)
+        for items in (lists.items, lists.items[lists.labels > 0])
+    )
+    odds = item_log_odds(shown, positive)
+    model.features.item_bias.weight.copy_(torch.from_numpy(odds).unsqueeze(1))
 
 
 def _rank_within(groups: IntArray) -> IntArray:

@@ -59,7 +59,7 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
             tested = world.lists(kind).select(tested_lists(world, kind))
             untrained = {
                 name: _metrics(world, tested, scores[None])
-                for name, scores in _untrained_scores(world, tested).items()
+                for name, scores in untrained_scores(world, tested).items()
             }
             trained: dict[str, dict[str, PerList]] = {}
             for system in systems:
@@ -92,7 +92,7 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
     return Evaluation(results, stages)
 
 
-def _untrained_scores(world: World, lists: CandidateLists) -> dict[str, FloatArray]:
+def untrained_scores(world: World, lists: CandidateLists) -> dict[str, FloatArray]:
     """Random order and popularity, ``[n, l]``; a test user's feedback is not counted."""
     rng = np.random.default_rng([world.config.seed, 2])
     scores = {"random": rng.random(lists.items.shape)}
