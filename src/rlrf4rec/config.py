@@ -213,6 +213,9 @@ class RewardConfig(Section):
         "log_likelihood", description="what pairs are chosen by; the other breaks ties"
     )
     k: Count = Field(5, description="NDCG@k (paper: 5)")
+    structure: bool = Field(
+        True, description="only a well-formed text may be chosen (structure alignment)"
+    )
     margin: float = Field(0.02, ge=0, description="smallest best-minus-worst that gives a pair")
 
 

@@ -69,6 +69,15 @@ class TestBestAgainstWorst:
         )
         assert _chosen(choose_pairs(texts, _config(), None)) == [(0, "formed", "malformed worst")]
 
+    def test_with_structure_off_the_best_is_chosen_whatever_its_form(self) -> None:
+        texts = _texts(
+            (0, 0, "malformed best", False, 0.9, -1.0),
+            (0, 1, "formed", True, 0.6, -2.0),
+            (0, 2, "worst", True, 0.2, -3.0),
+        )
+        config = RewardConfig(structure=False)
+        assert _chosen(choose_pairs(texts, config, None)) == [(0, "malformed best", "worst")]
+
     def test_no_well_formed_text_no_pair(self) -> None:
         texts = _texts((0, 0, "a", False, 0.9, -1.0), (0, 1, "b", False, 0.1, -3.0))
         assert choose_pairs(texts, _config(), None).height == 0
@@ -175,6 +184,12 @@ class TestRandomPairs:
         own = pl.col("user").cast(pl.String) + "/"
         assert found.select(pl.col("chosen").str.starts_with(own).all()).item()
         assert found.select(pl.col("rejected").str.starts_with(own).all()).item()
+
+    def test_with_structure_off_a_malformed_text_may_be_chosen(self) -> None:
+        """Sample 2 is the malformed one."""
+        for structure, expected in ((True, False), (False, True)):
+            found = choose_random_pairs(self.TEXTS, self.PAIRS, 0, structure=structure)
+            assert found["chosen"].str.ends_with("/2").any() is expected
 
     def test_rewards_are_not_looked_at(self) -> None:
         """Rewards in any other order, or none at all, change nothing."""

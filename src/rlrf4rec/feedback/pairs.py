@@ -25,10 +25,13 @@ PAIR_SCHEMA = {
 def choose_pairs(texts: pl.DataFrame, config: RewardConfig, max_pairs: int | None) -> pl.DataFrame:
     """One pair a user: the best well-formed text against the worst text.
 
+    With ``config.structure`` off, the best text is chosen whatever its form.
+
     Args:
         texts: one row a text: ``user``, ``sample``, ``prompt``, ``completion``, ``structure_ok``,
             ``ndcg``, ``log_likelihood`` (null where not scored).
-        config: the metric to choose by (the other one breaks ties) and the margin.
+        config: the metric to choose by (the other one breaks ties), the margin, and whether the
+            chosen text must be well-formed.
         max_pairs: keep those with the widest difference; None keeps all.
 
     Returns:
@@ -40,7 +43,8 @@ def choose_pairs(texts: pl.DataFrame, config: RewardConfig, max_pairs: int | Non
     said = texts.filter(pl.col("completion").str.strip_chars() != "")
     scored = said.drop_nulls([first, second]).with_columns(pl.col(first).alias("reward"))
     worst_first = scored.sort("user", first, second, "sample")
-    chosen = worst_first.filter("structure_ok").group_by("user", maintain_order=True).last()
+    fit = pl.col("structure_ok") if config.structure else pl.lit(True)
+    chosen = worst_first.filter(fit).group_by("user", maintain_order=True).last()
     rejected = worst_first.group_by("user", maintain_order=True).first()
     pairs = _join(chosen, rejected).filter(
         pl.col("chosen_reward") - pl.col("rejected_reward") >= config.margin
@@ -48,10 +52,13 @@ def choose_pairs(texts: pl.DataFrame, config: RewardConfig, max_pairs: int | Non
     return _widest(pairs, max_pairs)
 
 
-def choose_random_pairs(texts: pl.DataFrame, pairs: pl.DataFrame, seed: int) -> pl.DataFrame:
+def choose_random_pairs(
+    texts: pl.DataFrame, pairs: pl.DataFrame, seed: int, *, structure: bool = True
+) -> pl.DataFrame:
     """The control: for the users of ``pairs``, a pair chosen without looking at rewards.
 
-    The chosen text is still well-formed: only the recommender's feedback is taken away.
+    With ``structure`` the chosen text is still well-formed: only the recommender's feedback is
+    taken away.
     """
     parts = []
     for user, rows in texts.filter(pl.col("user").is_in(pairs["user"].implode())).group_by(
@@ -60,7 +67,7 @@ def choose_random_pairs(texts: pl.DataFrame, pairs: pl.DataFrame, seed: int) -> 
         rng = np.random.default_rng([seed, int(str(user[0]))])
         said = rows.filter(pl.col("completion").str.strip_chars() != "")
         order = said.sort("sample")[rng.permutation(said.height)]
-        formed = order.filter("structure_ok").head(1)
+        formed = order.filter(pl.col("structure_ok") if structure else pl.lit(True)).head(1)
         if formed.is_empty():
             continue
         other = order.filter(pl.col("completion") != formed["completion"][0]).head(1)

@@ -138,7 +138,9 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
         )
         pairs = choose_pairs(texts, config.reward, config.alignment.max_pairs)
         if random:
-            pairs = choose_random_pairs(texts, pairs, config.seed)
+            pairs = choose_random_pairs(
+                texts, pairs, config.seed, structure=config.reward.structure
+            )
         writer.write_frame("pairs.parquet", pairs)
 
     settings = {
