@@ -213,6 +213,11 @@ class RewardConfig(Section):
         "log_likelihood", description="what pairs are chosen by; the other breaks ties"
     )
     k: Count = Field(5, description="NDCG@k (paper: 5)")
+    foreseen: bool = Field(
+        True,
+        description="choose by the part of the reward that reading histories foretell, learned "
+        "over all users; off: by each text's own measured reward (ours)",
+    )
     structure: bool = Field(
         True, description="only a well-formed text may be chosen (structure alignment)"
     )
@@ -230,7 +235,9 @@ class AlignmentConfig(Section):
     warmup_share: float = Field(0.1, ge=0, lt=1, description="ours")
     lora_rank: Count = Field(16, description="ours: on all linear layers")
     lora_alpha: Count = Field(32, description="ours")
-    max_pairs: Count | None = Field(None, description="pairs with the widest margin; None: all")
+    max_pairs: Count | None = Field(
+        None, description="a random sample of the pairs, so that users of all tastes count"
+    )
     best_of_n_epochs: int = Field(0, ge=0, description="fine-tuning on the best of N before DPO")
     random_pairs: bool = Field(False, description="also tune a control on pairs chosen at random")
 

@@ -12,11 +12,12 @@ from rlrf4rec.feedback import (
     choose_pairs,
     choose_random_pairs,
     fit_reward_models,
+    foreseen_rewards,
     reward_texts,
 )
-from rlrf4rec.knowledge.texts import history_texts
+from rlrf4rec.knowledge.texts import history_texts, profile_vectors
 from rlrf4rec.recommenders import ListInputs
-from rlrf4rec.records import BoolArray, Float32Array, IntArray
+from rlrf4rec.records import BoolArray, Float32Array, FloatArray, IntArray
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
 
@@ -136,7 +137,9 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
             .join(prompts.frame("prompts.parquet").select("user", "prompt"), on="user")
             .with_columns(pl.col("text").str.strip_prefix(first_words).alias("completion"))
         )
-        pairs = choose_pairs(texts, config.reward, config.alignment.max_pairs)
+        if config.reward.foreseen:
+            texts = texts.with_columns(pl.Series("foreseen", _foreseen(world, texts)))
+        pairs = choose_pairs(texts, config.reward, config.alignment.max_pairs, config.seed)
         if random:
             pairs = choose_random_pairs(
                 texts, pairs, config.seed, structure=config.reward.structure
@@ -145,12 +148,24 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
 
     settings = {
         "reward": config.reward.model_dump(),
+        "knowledge": config.knowledge.model_dump(),
         "max_pairs": config.alignment.max_pairs,
         "random": random,
         "seed": config.seed,
     }
     folder = "pairs-random" if random else "pairs"
     return world.workspace.stage(f"{name}/{folder}", settings, [rewards, prompts], work)
+
+
+def _foreseen(world: World, texts: pl.DataFrame) -> FloatArray:
+    return foreseen_rewards(
+        texts[world.config.reward.metric].cast(pl.Float64).fill_null(np.nan).to_numpy(),
+        texts["user"].to_numpy().astype(np.int64),
+        encode_texts(world, texts),
+        profile_vectors(world.histories, world.item_vectors),
+        world.item_vectors,
+        seed=world.config.seed,
+    )
 
 
 def training_users(world: World, half: int) -> tuple[BoolArray, BoolArray]:
