@@ -17,6 +17,7 @@ from rlrf4rec.data import (
     make_folds,
     reading_histories,
 )
+from rlrf4rec.generation.engines import available_device
 from rlrf4rec.knowledge.encoder import TextEncoder
 from rlrf4rec.knowledge.texts import item_texts
 from rlrf4rec.models import language_model_folder
@@ -75,8 +76,11 @@ class World:
     def encoder(self) -> TextEncoder:
         """The frozen text encoder, with the run's cache of vectors."""
         name = self.config.knowledge.encoder
-        cache = self.workspace.folder / "vectors" / fingerprint(name)[:12]
-        return TextEncoder(name, cache)
+        cache, *others = (
+            folder / "vectors" / fingerprint(name)[:12]
+            for folder in (self.workspace.folder, *self.workspace.siblings)
+        )
+        return TextEncoder(name, cache, available_device(self.config.machine), others)
 
     @cached_property
     def item_vectors(self) -> Float32Array:
