@@ -238,11 +238,11 @@ class Workspace:
         """
         final = self.folder / name
         aside = final.with_name(f".borrowing-{final.name}")
-        shutil.rmtree(aside, ignore_errors=True)  # of an attempt that was killed
         for sibling in self.siblings:
             stage = Workspace(sibling).finished(name, key)
             if stage is None:
                 continue
+            shutil.rmtree(aside, ignore_errors=True)  # of an attempt that was killed
             _link_files(stage.folder, aside)
             if final.exists():
                 shutil.rmtree(final)
