@@ -36,6 +36,14 @@ def choose_device(machine: MachineConfig) -> Literal["cpu", "cuda"]:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def available_device(machine: MachineConfig) -> Literal["cpu", "cuda"]:
+    """The GPU unless it is not wanted or not there: for work that any device does alike.
+
+    A run that was made on a GPU can so be evaluated without one.
+    """
+    return "cpu" if machine.device == "cpu" else choose_device(MachineConfig())
+
+
 @contextmanager
 def open_engine(
     model_folder: Path, machine: MachineConfig, dtype: str, *, keep_export: bool

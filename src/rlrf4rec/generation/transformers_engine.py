@@ -22,6 +22,7 @@ from transformers import (
 from transformers import GenerationConfig as ModelGenerationConfig
 
 from rlrf4rec.config import GenerationConfig
+from rlrf4rec.errors import MissingPartError
 from rlrf4rec.generation.base import Request, Text
 
 
@@ -49,7 +50,10 @@ class SeededSampling(LogitsProcessor):
         before = probability.cumsum(dim=-1) - probability
         probability = probability.masked_fill(before >= self._top_p, 0.0)
         cumulative = probability.cumsum(dim=-1)
-        uniform = self._uniform[:, self._step, None].to(scores.device)
+        if self._uniform.device != scores.device:
+            # Once for all steps: a copy to a GPU at every step would make it wait.
+            self._uniform = self._uniform.to(scores.device)
+        uniform = self._uniform[:, self._step, None]
         threshold = uniform * cumulative[:, -1:]
         drawn = (cumulative <= threshold).sum(dim=-1, keepdim=True)
         # Rounding may leave the threshold at the very end, beyond the kept tokens.
@@ -67,9 +71,16 @@ class TransformersEngine:
         dtype: ``float32`` or ``bfloat16``.
         device: ``cpu`` or ``cuda``.
         eos_token_ids: tokens that end a text.
+
+    Raises:
+        MissingPartError: no CUDA device where one is asked for.
     """
 
     def __init__(self, folder: Path, dtype: str, device: str, eos_token_ids: Sequence[int]) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise MissingPartError(
+                "a CUDA device", found="none", remedy="Set machine.device to cpu or auto."
+            )
         # `Any`: the auto classes declare a union that has no `generate`.
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), use_safetensors=True

@@ -18,6 +18,7 @@ from rlrf4rec.data import (
     make_folds,
     reading_histories,
 )
+from rlrf4rec.generation.engines import available_device
 from rlrf4rec.knowledge.encoder import KnowledgeEncoder, TextEncoder
 from rlrf4rec.knowledge.lexical import LexicalSpace
 from rlrf4rec.knowledge.texts import item_texts, practice_texts
@@ -92,12 +93,15 @@ class World:
     def encoder(self) -> KnowledgeEncoder:
         """From texts to vectors, with the run's cache."""
         knowledge = self.config.knowledge
-        cache = self.workspace.folder / "vectors" / fingerprint(knowledge.encoder)[:12]
+        cache, *others = (
+            folder / "vectors" / fingerprint(knowledge.encoder)[:12]
+            for folder in (self.workspace.folder, *self.workspace.siblings)
+        )
+        dense = TextEncoder(knowledge.encoder, cache, available_device(self.config.machine), others)
+        if not knowledge.lexical_dim:
+            return KnowledgeEncoder(dense, None)
         return KnowledgeEncoder(
-            TextEncoder(knowledge.encoder, cache),
-            LexicalSpace(item_texts(self.dataset), knowledge.lexical_dim)
-            if knowledge.lexical_dim
-            else None,
+            dense, LexicalSpace(item_texts(self.dataset), knowledge.lexical_dim)
         )
 
     @cached_property
