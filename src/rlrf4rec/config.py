@@ -201,6 +201,12 @@ class EvaluationConfig(Section):
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     n_samples: Count = Field(2, description="texts a user; seed s reads text s mod n_samples")
     ks: list[Count] = Field([1, 3, 5, 7, 10], min_length=1)
+    zero_shot: bool = Field(
+        False, description="let the untuned LLM rank by itself, too: about a second a user on a CPU"
+    )
+    zero_shot_score: Literal["sum", "mean", "pmi", "pmi_mean"] = Field(
+        "mean", description="per token; pmi: minus the same without the user's text (see protocol)"
+    )
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of users")
     report_users: int = Field(6, ge=0, description="users shown in the report")
 

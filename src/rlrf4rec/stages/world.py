@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -25,6 +26,9 @@ from rlrf4rec.prompts import Template, load_template
 from rlrf4rec.prompts.rendering import HistoryItem, PromptWriter
 from rlrf4rec.records import CandidateLists, Dataset, Float32Array, Folds, Histories
 from rlrf4rec.workspace import Stage, StageWriter, Workspace, fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -142,12 +146,8 @@ def write_prompts(world: World) -> Stage:
     def work(writer: StageWriter) -> None:
         from transformers import AutoTokenizer
 
-        prompter = PromptWriter(
-            world.template,
-            AutoTokenizer.from_pretrained(language_model_folder(config.model.name)),
-            history_size=config.prompt.history_size,
-            max_tokens=config.prompt.max_tokens,
-            positive_rating=config.data.positive_rating,
+        prompter = prompt_writer(
+            world, AutoTokenizer.from_pretrained(language_model_folder(config.model.name))
         )
         profiles = world.dataset.users["profile"].to_list()
         prompts = [
@@ -161,10 +161,23 @@ def write_prompts(world: World) -> Stage:
 
     settings = {
         "prompt": config.prompt.model_dump(),
-        "template": world.template.model_dump(),
+        # Zero-shot ranking asks later: its wording makes no text stale.
+        "template": world.template.model_dump(exclude={"ranking"}),
         "model": config.model.name,
     }
     return world.workspace.stage("prompts", settings, [world.data], work)
+
+
+def prompt_writer(world: World, tokenizer: PreTrainedTokenizerBase) -> PromptWriter:
+    """Who writes the run's prompts."""
+    config = world.config
+    return PromptWriter(
+        world.template,
+        tokenizer,
+        history_size=config.prompt.history_size,
+        max_tokens=config.prompt.max_tokens,
+        positive_rating=config.data.positive_rating,
+    )
 
 
 def reading_items(world: World, user: int) -> list[HistoryItem]:
