@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlrf4rec import load_config
 from rlrf4rec.config import Config
-from rlrf4rec.stages.trials import tested_lists
+from rlrf4rec.stages import trials
 from rlrf4rec.stages.world import World, open_world, write_prompts
 from rlrf4rec.stages.writing import write_texts
 from rlrf4rec.stages.zero_shot import read_titles, title_scores, zero_shot_scores
@@ -79,7 +79,7 @@ def plain_likelihood(model: Path, prompt: str, answer: str) -> tuple[float, int]
 
 def test_by_hand(world: World, samples: dict[int, Stage], titles: Stage) -> None:
     """One candidate: the chat, the question, and the default wording of a template without any."""
-    lists = world.lists("popular").select(tested_lists(world, "popular"))
+    lists = world.lists("popular").select(trials.tested_lists(world, "popular"))
     row, place = 3, 4
     user, item = int(lists.user[row]), int(lists.items[row, place])
     text = samples[0].frame("samples.parquet").filter(pl.col("user") == user)["text"][0].strip()
@@ -142,13 +142,14 @@ def test_shards_change_no_bit(
 def test_a_killed_stage_goes_on_where_it_was(config: Config, titles: Stage, tmp_path: Path) -> None:
     """12 users are tested, 5 a shard: a kill at the eighth costs three of them, once."""
     killed = Recorder(interrupt_at=8)
-    world = open_world(config, Workspace(tmp_path), killed)
+    workspace = Workspace(tmp_path)
+    world = open_world(config, workspace, killed)
     plan = dict.fromkeys(range(world.dataset.n_users), 1)
     texts = {0: write_texts(world, "round-0/base", plan, write_prompts(world), None)}
     with pytest.raises(KeyboardInterrupt):
         read_titles(world, texts)
     resumed = Recorder()
-    stage = read_titles(open_world(config, Workspace(tmp_path), resumed), texts)
+    stage = read_titles(open_world(config, workspace, resumed), texts)
     assert resumed.done == [5, *range(6, 13)]
     assert {path.name for path in stage.folder.iterdir()} == {
         "stage.json",
