@@ -97,7 +97,7 @@ def load_kar(world: World, kind: str, stage: Stage) -> FloatArray:
 def measure(world: World, kind: str) -> dict[str, object]:
     """Train and test everything on one kind of lists: means and paired differences."""
     lists = world.lists(kind).select(tested_lists(world, kind))
-    found = {name: scores[None] for name, scores in untrained_scores(world, lists).items()}
+    found = {name: scores[None] for name, scores in untrained_scores(world, lists, None).items()}
     for design in DESIGNS:
         found[f"kar-{design}"] = load_kar(world, kind, run_kar(world, kind, design))
     without = System("id", None, np.full((world.dataset.n_users, 2, 1), -1))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 WANTED = ("samples.parquet", "rewards.parquet", "curve.parquet", "stage.json")
 TOP = ("run.json", "config.yaml", "results.json")
+# The LLM's own ranking (evaluation.zero_shot), which `evaluate` does not compute.
+ZERO_SHOT = ("evaluation", "zero-shot")
 # Computed again by `evaluate`.
 LEFT_OUT = ("data", "lists", "evaluation", "deployed", "vectors")
 
@@ -26,7 +28,8 @@ def publish(run: Path, folder: Path) -> None:
     for path in sorted(run.rglob("*")):
         relative = path.relative_to(run)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if path.name in WANTED and relative.parts[0] not in LEFT_OUT and not hidden:
+        wanted = path.name in WANTED and relative.parts[0] not in LEFT_OUT
+        if (wanted or relative.parts[:2] == ZERO_SHOT) and path.is_file() and not hidden:
             (folder / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / relative)
 

@@ -262,6 +262,12 @@ class EvaluationConfig(Section):
         False, description="also test the LLM's texts joined to the history's own text (KAR's code)"
     )
     ks: list[Count] = Field([1, 3, 5, 7, 10], min_length=1)
+    zero_shot: bool = Field(
+        False, description="let the untuned LLM rank by itself, too: about a second a user on a CPU"
+    )
+    zero_shot_score: Literal["sum", "mean", "pmi", "pmi_mean"] = Field(
+        "mean", description="per token; pmi: minus the same without the user's text (see protocol)"
+    )
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of users")
     report_users: int = Field(6, ge=0, description="users shown in the report")
 

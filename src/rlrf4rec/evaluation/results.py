@@ -59,7 +59,7 @@ class SystemRow(_Row):
 
     Attributes:
         system: one of `SYSTEMS`, ``tuned_round_<k>``, or a user's own.
-        backbone: the recommender; None where the system uses none (random, popularity).
+        backbone: the recommender; None where the system uses none (random, popularity, …).
         metric: a name of `rlrf4rec.evaluation.metrics.metric_names`.
         mean: over lists; None where none could be scored.
         ci95: from resampled users; None with fewer than two.

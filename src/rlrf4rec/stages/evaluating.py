@@ -18,6 +18,7 @@ from rlrf4rec.stages.systems import trained_systems
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.trials import load_scores, run_system, tested_lists, worker_pool
 from rlrf4rec.stages.world import World
+from rlrf4rec.stages.zero_shot import read_titles, zero_shot_scores
 from rlrf4rec.workspace import Stage
 
 PerList = dict[str, FloatArray]
@@ -31,9 +32,11 @@ _RIVALS = ("id", "profile", "history_text", "shuffled", "random_pairs", "untuned
 _WITH_HISTORY = "_with_history"
 _PAIRS = [
     ("id", "popularity"),
+    ("id", "llm_zero_shot"),
     ("profile", "id"),
     ("untuned", "id"),
     ("untuned", "shuffled"),
+    ("untuned", "llm_zero_shot"),
     ("random_pairs", "untuned"),
     ("best_of_n", "untuned"),
 ]
@@ -51,6 +54,7 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
     """Train and test every system, and compare them by resampling users."""
     config = world.config
     systems = trained_systems(world, trail)
+    titles = read_titles(world, trail.rounds[0].samples) if config.evaluation.zero_shot else None
     system_rows: list[SystemRow] = []
     comparison_rows: list[ComparisonRow] = []
     stages: dict[str, dict[str, Stage]] = {}
@@ -59,7 +63,7 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
             tested = world.lists(kind).select(tested_lists(world, kind))
             untrained = {
                 name: _metrics(world, tested, scores[None])
-                for name, scores in untrained_scores(world, tested).items()
+                for name, scores in untrained_scores(world, tested, titles).items()
             }
             trained: dict[str, dict[str, PerList]] = {}
             for system in systems:
@@ -85,15 +89,24 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
         comparisons=comparison_rows,
         rewards=_rewards(world, trail),
         seconds=seconds_by_step(
-            world, trail, [stage for by_name in stages.values() for stage in by_name.values()]
+            world,
+            trail,
+            [stage for by_name in stages.values() for stage in by_name.values()],
+            titles,
         ),
         config=json.loads(config.model_dump_json(exclude={"machine": True, "data": _PATHS})),
     )
     return Evaluation(results, stages)
 
 
-def untrained_scores(world: World, lists: CandidateLists) -> dict[str, FloatArray]:
-    """Random order and popularity, ``[n, l]``; a test user's feedback is not counted."""
+def untrained_scores(
+    world: World, lists: CandidateLists, titles: Stage | None
+) -> dict[str, FloatArray]:
+    """Systems without a recommender, ``[n, l]``.
+
+    Random order; popularity, a test user's feedback not counted; the LLM by itself, where its
+    likelihoods were computed.
+    """
     rng = np.random.default_rng([world.config.seed, 2])
     scores = {"random": rng.random(lists.items.shape)}
     counted = np.zeros(lists.items.shape)
@@ -103,6 +116,8 @@ def untrained_scores(world: World, lists: CandidateLists) -> dict[str, FloatArra
         rows = fold[lists.user] == number
         counted[rows] = counts[lists.items[rows]]
     scores["popularity"] = counted
+    if titles is not None:
+        scores["llm_zero_shot"] = zero_shot_scores(world, titles, lists.kind)
     return scores
 
 
@@ -157,7 +172,7 @@ def _comparison_rows(
     trained: dict[str, dict[str, PerList]],
 ) -> list[ComparisonRow]:
     rows = []
-    for a, b in _compared(trained):
+    for a, b in _compared(untrained, trained):
         for backbone in world.config.evaluation.backbones:
             ours = trained[a][backbone]
             theirs = untrained[b] if b in untrained else trained[b][backbone]
@@ -185,7 +200,9 @@ def _comparison_rows(
     return rows
 
 
-def _compared(trained: dict[str, dict[str, PerList]]) -> list[tuple[str, str]]:
+def _compared(
+    untrained: dict[str, PerList], trained: dict[str, dict[str, PerList]]
+) -> list[tuple[str, str]]:
     joined = [name for name in trained if name.endswith(_WITH_HISTORY)]
     tuned = [name for name in trained if name.startswith("tuned_round_") and name not in joined]
     pairs = [(name, rival) for name in tuned[::-1] for rival in _RIVALS]
@@ -196,7 +213,7 @@ def _compared(trained: dict[str, dict[str, PerList]]) -> list[tuple[str, str]]:
         if name != rival
     ]
     pairs += list(zip(tuned[1:], tuned[:-1], strict=True)) + _PAIRS
-    known = {*trained, "popularity", "random"}
+    known = {*trained, *untrained}
     return [(a, b) for a, b in pairs if a in trained and b in known]
 
 

@@ -9,7 +9,9 @@ from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage
 
 
-def seconds_by_step(world: World, trail: Trail, evaluation: Iterable[Stage]) -> dict[str, float]:
+def seconds_by_step(
+    world: World, trail: Trail, evaluation: Iterable[Stage], zero_shot: Stage | None
+) -> dict[str, float]:
     """Wall seconds by step and round (``generate/0``), over all attempts."""
     seconds = {
         "data": world.data.seconds,
@@ -28,6 +30,8 @@ def seconds_by_step(world: World, trail: Trail, evaluation: Iterable[Stage]) -> 
     if trail.random_pairs is not None:
         seconds["tune/random_pairs"] = _total(trail.random_pairs.tuning.values())
         seconds["generate/random_pairs"] = _total(trail.random_pairs.samples.values())
+    if zero_shot is not None:
+        seconds["zero_shot"] = zero_shot.seconds
     seconds["evaluate"] = _total(evaluation)
     return seconds
 

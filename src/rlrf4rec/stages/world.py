@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -36,6 +36,9 @@ from rlrf4rec.records import (
     IntArray,
 )
 from rlrf4rec.workspace import Stage, StageWriter, Workspace, fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Practice(NamedTuple):
@@ -184,12 +187,8 @@ def write_prompts(world: World) -> Stage:
     def work(writer: StageWriter) -> None:
         from transformers import AutoTokenizer
 
-        prompter = PromptWriter(
-            world.template,
-            AutoTokenizer.from_pretrained(language_model_folder(config.model.name)),
-            history_size=config.prompt.history_size,
-            max_tokens=config.prompt.max_tokens,
-            positive_rating=config.data.positive_rating,
+        prompter = prompt_writer(
+            world, AutoTokenizer.from_pretrained(language_model_folder(config.model.name))
         )
         profiles = world.dataset.users["profile"].to_list()
         prompts = [
@@ -203,10 +202,23 @@ def write_prompts(world: World) -> Stage:
 
     settings = {
         "prompt": config.prompt.model_dump(),
-        "template": world.template.model_dump(),
+        # Zero-shot ranking asks later: its wording makes no text stale.
+        "template": world.template.model_dump(exclude={"ranking"}),
         "model": config.model.name,
     }
     return world.workspace.stage("prompts", settings, [world.data], work)
+
+
+def prompt_writer(world: World, tokenizer: PreTrainedTokenizerBase) -> PromptWriter:
+    """Who writes the run's prompts."""
+    config = world.config
+    return PromptWriter(
+        world.template,
+        tokenizer,
+        history_size=config.prompt.history_size,
+        max_tokens=config.prompt.max_tokens,
+        positive_rating=config.data.positive_rating,
+    )
 
 
 def reading_items(world: World, user: int) -> list[HistoryItem]:
