@@ -41,8 +41,10 @@ SYSTEMS = (
     "random_pairs",
     "untuned",
     "best_of_n",
+    "untuned_with_history",
 )
-"""Systems in the order of every table; ``tuned_round_1``, ``tuned_round_2``, … follow."""
+"""Systems in the order of every table; ``tuned_round_1``, ``tuned_round_2``, … follow, then
+``tuned_round_1_with_history``, …."""
 
 
 # Adding 0.0 turns -0.0 into 0.0, which would otherwise be printed.
@@ -227,9 +229,9 @@ def order_systems(systems: Iterable[str]) -> list[str]:
     def place(system: str) -> tuple[int, str]:
         if system in SYSTEMS:
             return SYSTEMS.index(system), ""
-        tuned = re.fullmatch(r"tuned_round_(\d+)", system)
+        tuned = re.fullmatch(r"tuned_round_(\d+)(_with_history)?", system)
         if tuned:
-            return len(SYSTEMS) + int(tuned[1]), ""
+            return (10**4 if tuned[2] else len(SYSTEMS)) + int(tuned[1]), ""
         return 10**9, system
 
     return sorted(set(systems), key=place)
