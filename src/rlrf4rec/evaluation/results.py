@@ -115,6 +115,9 @@ class RewardRow(_Row):
         best: the user's best text.
         worst: the user's worst text.
         structure_ok: share of texts in the required structure; None where not checked.
+        spread: standard deviation of the rewards within a user.
+        reliability: correlation, within users, of a text's rewards on two halves of the user's
+            lists that share no feedback; None where users have a single text.
     """
 
     round: int
@@ -123,6 +126,8 @@ class RewardRow(_Row):
     best: Rounded | None
     worst: Rounded | None
     structure_ok: Rounded | None = None
+    spread: Rounded | None = None
+    reliability: Rounded | None = None
 
 
 class Results(_Row):
