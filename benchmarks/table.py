@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from rlrf4rec.evaluation.results import Results, backbones, read_results, results_table
+from rlrf4rec.evaluation.words import backbone_label
 
 METRIC = "ndcg@5"
 
@@ -14,7 +15,7 @@ def results_markdown(results: Results) -> str:
     """One row a system, one column a reranker: mean NDCG@5 and half the 95 % interval."""
     columns = backbones(results)
     lines = [
-        "| knowledge | " + " | ".join(name.upper() for name in columns) + " |",
+        "| knowledge | " + " | ".join(backbone_label(name) for name in columns) + " |",
         "|---|" + "---|" * len(columns),
     ]
     for row in results_table(results, METRIC):
@@ -27,7 +28,7 @@ def comparisons_markdown(results: Results, pairs: list[tuple[str, str]]) -> str:
     """One row a pair of systems: the difference in NDCG@5, its 95 % interval and p."""
     columns = backbones(results)
     lines = [
-        "| difference | " + " | ".join(name.upper() for name in columns) + " |",
+        "| difference | " + " | ".join(backbone_label(name) for name in columns) + " |",
         "|---|" + "---|" * len(columns),
     ]
     for a, b in pairs:
