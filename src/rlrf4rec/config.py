@@ -19,7 +19,9 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 # A shipped reranker, or the import path of one's own: package.module:Class.
-Backbone = Annotated[str, Field(pattern=r"^(dlcm|prm|setrank|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
+Backbone = Annotated[
+    str, Field(pattern=r"^(dlcm|prm|setrank|sasrec|gru4rec|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")
+]
 
 
 class Section(BaseModel):

@@ -31,7 +31,7 @@ Kind = Literal["uniform", "popular"]
 
 def reading_histories(dataset: Dataset, lists: ListsConfig) -> Histories:
     """Every user's first min(ceil(n / 2), max_reading) interactions."""
-    user, item, rating, position = _columns(dataset)
+    user, item, rating, position = log_columns(dataset)
     counts = np.bincount(user, minlength=dataset.n_users)
     lengths = np.minimum((counts + 1) // 2, lists.max_reading)
     shape = (dataset.n_users, int(lengths.max(initial=0)))
@@ -74,7 +74,7 @@ def candidate_lists(
         DataError: a user has touched so many items that a list cannot be filled.
     """
     lists = config.lists
-    user, item, rating, _ = _columns(dataset)
+    user, item, rating, _ = log_columns(dataset)
     # The log's ratings are f32: 4.1 in f32 is below 4.1 in f64.
     positive = np.isnan(rating) | (rating >= np.float32(config.data.positive_rating))
     weights = _weights(kind, item, dataset.n_items)
@@ -123,7 +123,7 @@ def popularity(
     ``histories`` is given, the reading histories of everyone else. The feedback of users outside
     the mask is never counted.
     """
-    user, item, _, position = _columns(dataset)
+    user, item, _, position = log_columns(dataset)
     counted = users_mask[user]
     if histories is not None:
         counted = counted | (position < histories.lengths[user])
@@ -164,7 +164,7 @@ class _Negatives:
         return self._items[np.asarray(chosen, dtype=np.int64)]
 
 
-def _columns(dataset: Dataset) -> tuple[IntArray, IntArray, Float32Array, IntArray]:
+def log_columns(dataset: Dataset) -> tuple[IntArray, IntArray, Float32Array, IntArray]:
     """User, item, rating (NaN where there is none) and position of every interaction."""
     log = dataset.interactions
     user, item, position = (

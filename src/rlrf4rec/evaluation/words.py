@@ -50,7 +50,13 @@ _KINDS = {
     "first_stage": "candidates of a first-stage recommender",
 }
 
-_BACKBONES = {"dlcm": "DLCM", "prm": "PRM", "setrank": "SetRank"}
+_BACKBONES = {
+    "dlcm": "DLCM",
+    "prm": "PRM",
+    "setrank": "SetRank",
+    "sasrec": "SASRec",
+    "gru4rec": "GRU4Rec",
+}
 
 _METRICS = {
     "ndcg": "NDCG",
@@ -58,6 +64,7 @@ _METRICS = {
     "map_hits": "MAP-hits",
     "hr": "HR",
     "mrr": "MRR",
+    "cold_ndcg": "Cold NDCG",
 }
 
 # Bidirectional controls can make text read other than it is; they are Cf, as is the harmless

@@ -9,35 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
-from rlrf4rec.recommenders.features import CandidateFeatures, Prepared, Sizes, Texts
+from rlrf4rec.recommenders.features import CandidateFeatures, Prepared, Sizes, TextFeatures, Texts
 
 
-class Reranker(nn.Module, ABC):
-    """A candidate's score is its score alone plus what the other candidates change about it.
-
-    A backbone says only the latter, in `compare`. It begins at (nearly) zero, so that training
-    starts from a sound pointwise ranking; on a few hundred users that is worth more than a free
-    hand for the backbone.
-
-    Backbones that read a list in an order (DLCM, PRM) were published for lists that arrive as a
-    first ranker sorted them. Candidate lists here come in random order, which tells nothing. So
-    the candidates are first put in the order of their scores alone (no gradient goes through the
-    order), and the result is scattered back: every backbone is indifferent to the incoming order.
+class Recommender(nn.Module, ABC):
+    """What `fit` trains: it takes text in through its `features` and scores candidates.
 
     Shapes: ``b`` lists, ``s`` texts of the list's user, ``l`` candidates, ``c`` hidden_dim.
     """
 
-    reads_order: ClassVar[bool]
-    """Whether `compare` wants the candidates best first."""
-
-    def __init__(self, config: RecommenderConfig, knowledge: KnowledgeConfig, sizes: Sizes) -> None:
-        super().__init__()
-        self.sizes = sizes
-        self.features = CandidateFeatures(config, knowledge, sizes)
-
-    @abstractmethod
-    def compare(self, features: Tensor) -> Tensor:
-        """``[b, l, c]`` candidates of one list, best first if `reads_order`, to ``[b, l]``."""
+    features: TextFeatures
+    sizes: Sizes
 
     def forward(self, prepared: Prepared, users: Tensor, items: Tensor, rows: Tensor) -> Tensor:
         """Scores ``[b, s, l]``; higher ranks first.
@@ -50,6 +32,40 @@ class Reranker(nn.Module, ABC):
         """
         wanted, local = torch.unique(rows, return_inverse=True)
         return self.rank(prepared, self.features.read_texts(prepared, wanted), users, items, local)
+
+    @abstractmethod
+    def rank(
+        self, prepared: Prepared, texts: Texts, users: Tensor, items: Tensor, rows: Tensor
+    ) -> Tensor:
+        """`forward` with the texts already taken in; ``rows`` point into ``texts.user``."""
+
+
+class Reranker(Recommender):
+    """A candidate's score is its score alone plus what the other candidates change about it.
+
+    A backbone says only the latter, in `compare`. It begins at (nearly) zero, so that training
+    starts from a sound pointwise ranking; on a few hundred users that is worth more than a free
+    hand for the backbone.
+
+    Backbones that read a list in an order (DLCM, PRM) were published for lists that arrive as a
+    first ranker sorted them. Candidate lists here come in random order, which tells nothing. So
+    the candidates are first put in the order of their scores alone (no gradient goes through the
+    order), and the result is scattered back: every backbone is indifferent to the incoming order.
+    """
+
+    features: CandidateFeatures
+
+    reads_order: ClassVar[bool]
+    """Whether `compare` wants the candidates best first."""
+
+    def __init__(self, config: RecommenderConfig, knowledge: KnowledgeConfig, sizes: Sizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.features = CandidateFeatures(config, knowledge, sizes)
+
+    @abstractmethod
+    def compare(self, features: Tensor) -> Tensor:
+        """``[b, l, c]`` candidates of one list, best first if `reads_order`, to ``[b, l]``."""
 
     def rank(
         self, prepared: Prepared, texts: Texts, users: Tensor, items: Tensor, rows: Tensor
