@@ -45,7 +45,7 @@ def test_same_seed_same_recommender_and_the_callers_generator_is_left_alone(
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize("backbone", ["dlcm", "prm", "setrank"])
+@pytest.mark.parametrize("backbone", ["dlcm", "prm", "setrank", "sasrec", "gru4rec"])
 def test_unseen_users_texts_are_heard(world: SmallWorld, backbone: str) -> None:
     """Labels follow the texts, so another user's text must rank clearly worse."""
     model = world.fit(backbone, max_epochs=10, patience=10)

@@ -30,7 +30,7 @@ def training_sequences(
     size = max(histories.items.shape[1], 1)
     user, item, rating, position = log_columns(dataset)
     used = known[user] | (position < histories.lengths[user])
-    user, item, rating, position = (column[used] for column in (user, item, rating, position))
+    user, item, rating, position = user[used], item[used], rating[used], position[used]
     number, place = np.divmod(position, size)
     starts = place == 0
     # A sequence's first item is also the last of the one before.

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlrf4rec.data import popularity
 from rlrf4rec.evaluation.intervals import compare, estimate
-from rlrf4rec.evaluation.metrics import list_metrics
+from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics
 from rlrf4rec.evaluation.results import ComparisonRow, Results, RewardRow, SystemRow
 from rlrf4rec.records import CandidateLists, Float32Array, FloatArray
 from rlrf4rec.stages.rewards_table import reward_rows
@@ -27,9 +27,19 @@ PerList = dict[str, FloatArray]
 _PATHS = {"path", "interactions", "items", "users"}
 
 # Each tuned round is held against these; the pairs below stand on their own.
-_RIVALS = ("id", "profile", "history_text", "shuffled", "random_pairs", "untuned", "best_of_n")
+_RIVALS = (
+    "first_stage",
+    "id",
+    "profile",
+    "history_text",
+    "shuffled",
+    "random_pairs",
+    "untuned",
+    "best_of_n",
+)
 _PAIRS = [
     ("id", "popularity"),
+    ("id", "first_stage"),
     ("profile", "id"),
     ("untuned", "id"),
     ("untuned", "shuffled"),
@@ -55,7 +65,7 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
     stages: dict[str, dict[str, Stage]] = {}
     with worker_pool(config.machine.processes) as pool:
         for kind in config.evaluation.kinds:
-            tested = world.lists(kind).select(tested_lists(world, kind))
+            tested = _tested(world, kind)
             untrained = {
                 name: _metrics(world, tested, scores[None])
                 for name, scores in _untrained_scores(world, tested).items()
@@ -68,18 +78,18 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
                     backbone: _metrics(world, tested, load_scores(world, stage, backbone))
                     for backbone in config.evaluation.backbones
                 }
-            system_rows += _system_rows(world, tested, untrained, trained)
-            comparison_rows += _comparison_rows(world, tested, untrained, trained)
+            system_rows += _system_rows(world, tested.lists, untrained, trained)
+            comparison_rows += _comparison_rows(world, tested.lists, untrained, trained)
     primary = config.evaluation.kinds[0]
-    tested = world.lists(primary).select(tested_lists(world, primary))
+    first = world.lists(primary).select(tested_lists(world, primary))
     results = Results(
         dataset=world.dataset.name,
         lists=primary,
         folds=int(world.folds.fold.max()) + 1,
         seeds=config.evaluation.seeds,
-        n_users=len(np.unique(tested.user)),
-        n_lists=len(tested),
-        n_lists_without_positive=int((~tested.labels.any(axis=1)).sum()),
+        n_users=len(np.unique(first.user)),
+        n_lists=len(first),
+        n_lists_without_positive=int((~first.labels.any(axis=1)).sum()),
         systems=system_rows,
         comparisons=comparison_rows,
         rewards=_rewards(world, trail),
@@ -91,28 +101,48 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
     return Evaluation(results, stages)
 
 
-def _untrained_scores(world: World, lists: CandidateLists) -> dict[str, FloatArray]:
-    """Random order and popularity, ``[n, l]``; a test user's feedback is not counted."""
-    rng = np.random.default_rng([world.config.seed, 2])
-    scores = {"random": rng.random(lists.items.shape)}
-    counted = np.zeros(lists.items.shape)
+@dataclass(frozen=True)
+class _Tested:
+    """Tested lists, and what training may know of their candidates.
+
+    Attributes:
+        lists: ``n`` lists.
+        known: ``[n, l]``, interactions of each candidate that whoever ranks the list may know.
+    """
+
+    lists: CandidateLists
+    known: FloatArray
+
+
+def _tested(world: World, kind: str) -> _Tested:
+    """A test user's feedback is not counted as known."""
+    lists = world.lists(kind).select(tested_lists(world, kind))
+    known = np.zeros(lists.items.shape)
     fold = world.folds.fold
     for number in range(int(fold.max()) + 1):
         counts = popularity(world.dataset, fold != number, world.histories)
         rows = fold[lists.user] == number
-        counted[rows] = counts[lists.items[rows]]
-    scores["popularity"] = counted
+        known[rows] = counts[lists.items[rows]]
+    return _Tested(lists, known)
+
+
+def _untrained_scores(world: World, tested: _Tested) -> dict[str, FloatArray]:
+    """Random order, popularity and, where there is one, the first stage's order; ``[n, l]``."""
+    rng = np.random.default_rng([world.config.seed, 2])
+    scores = {"random": rng.random(tested.lists.items.shape), "popularity": tested.known}
+    if tested.lists.first_stage is not None:
+        scores["first_stage"] = tested.lists.first_stage.astype(np.float64)
     return scores
 
 
-def _metrics(world: World, lists: CandidateLists, scores: FloatArray | Float32Array) -> PerList:
+def _metrics(world: World, tested: _Tested, scores: FloatArray | Float32Array) -> PerList:
     """Metrics of each list, from scores ``[seeds, n, l]``."""
     seeds, n, size = scores.shape
-    flat = list_metrics(
-        np.tile(lists.labels, (seeds, 1)),
-        scores.reshape(seeds * n, size).astype(np.float64),
-        world.config.evaluation.ks,
-    )
+    labels = np.tile(tested.lists.labels, (seeds, 1))
+    flat_scores = scores.reshape(seeds * n, size).astype(np.float64)
+    ks = world.config.evaluation.ks
+    cold = np.tile(tested.known <= world.config.evaluation.cold_interactions, (seeds, 1))
+    flat = list_metrics(labels, flat_scores, ks) | cold_metrics(labels, flat_scores, cold, ks)
     return {name: values.reshape(seeds, n) for name, values in flat.items()}
 
 
@@ -156,7 +186,7 @@ def _comparison_rows(
     trained: dict[str, dict[str, PerList]],
 ) -> list[ComparisonRow]:
     rows = []
-    for a, b in _compared(trained):
+    for a, b in _compared(trained, untrained):
         for backbone in world.config.evaluation.backbones:
             ours = trained[a][backbone]
             theirs = untrained[b] if b in untrained else trained[b][backbone]
@@ -184,11 +214,13 @@ def _comparison_rows(
     return rows
 
 
-def _compared(trained: dict[str, dict[str, PerList]]) -> list[tuple[str, str]]:
+def _compared(
+    trained: dict[str, dict[str, PerList]], untrained: dict[str, PerList]
+) -> list[tuple[str, str]]:
     tuned = [name for name in trained if name.startswith("tuned_round_")]
     pairs = [(name, rival) for name in tuned[::-1] for rival in _RIVALS]
     pairs += list(zip(tuned[1:], tuned[:-1], strict=True)) + _PAIRS
-    known = {*trained, "popularity", "random"}
+    known = {*trained, *untrained}
     return [(a, b) for a, b in pairs if a in trained and b in known]
 
 

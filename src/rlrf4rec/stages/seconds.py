@@ -15,6 +15,8 @@ def seconds_by_step(world: World, trail: Trail, evaluation: Iterable[Stage]) -> 
         "data": world.data.seconds,
         "prompts": trail.prompts.seconds,
     }
+    if world.first_stage is not None:
+        seconds["first_stage"] = world.first_stage.seconds
     for current in trail.rounds:
         steps = {
             "tune": current.tuning,

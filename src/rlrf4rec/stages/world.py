@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,7 @@ from rlrf4rec.progress import Reporter, Silent
 from rlrf4rec.prompts import Template, load_template
 from rlrf4rec.prompts.rendering import HistoryItem, PromptWriter
 from rlrf4rec.records import CandidateLists, Dataset, Float32Array, Folds, Histories
+from rlrf4rec.stages.retrieving import retrieve_candidates, retrieve_lists
 from rlrf4rec.workspace import Stage, StageWriter, Workspace, fingerprint
 
 
@@ -40,6 +41,9 @@ class World:
         folds: who is used for what.
         data: the stage that stores the log, the catalogue and the users.
         listed: the stage that stores the candidate lists and the folds.
+        first_stage: the stage that trains the first stage; None where the run has no such lists.
+        retrieved: the stage that stores the lists of kind ``first_stage``, or None. A stage of its
+            own, so that an evaluation on them makes nothing else stale.
     """
 
     config: Config
@@ -50,16 +54,24 @@ class World:
     folds: Folds
     data: Stage
     listed: Stage
+    first_stage: Stage | None = None
+    retrieved: Stage | None = None
     _lists: dict[str, CandidateLists] = field(default_factory=dict)
 
     def lists(self, kind: str | None = None) -> CandidateLists:
         """The candidate lists of a kind (default: the run's own), all draws."""
         kind = kind or self.config.lists.kind
         if kind not in self._lists:
-            self._lists[kind] = CandidateLists.from_frame(
-                self.listed.frame(f"lists-{kind}.parquet")
-            )
+            stage = self.list_stages(kind)[-1]
+            self._lists[kind] = CandidateLists.from_frame(stage.frame(f"lists-{kind}.parquet"))
         return self._lists[kind]
+
+    def list_stages(self, kind: str | None = None) -> list[Stage]:
+        """What a stage needs that reads a kind's lists (default: the run's own), which the last of
+        these holds.
+        """
+        retrieved = (kind or self.config.lists.kind) == "first_stage" and self.retrieved
+        return [self.listed, retrieved] if retrieved else [self.listed]
 
     @cached_property
     def user_numbers(self) -> dict[str, int]:
@@ -88,7 +100,8 @@ def open_world(config: Config, workspace: Workspace, reporter: Reporter | None =
     """Load the data and store what the run makes of them.
 
     Two stages, so that other lists or folds do not make the LLM's texts stale: ``data`` (log,
-    catalogue, users), which prompts depend on, and ``lists`` (candidate lists, folds).
+    catalogue, users), which prompts depend on, and ``lists`` (candidate lists, folds). Lists of
+    kind ``first_stage`` come from two more, which train the first stage if they have to.
 
     Raises:
         RLRF4RecError: the data or the settings cannot be used.
@@ -98,7 +111,12 @@ def open_world(config: Config, workspace: Workspace, reporter: Reporter | None =
     folds = make_folds(dataset.n_users, config.folds, config.seed)
     data = _store_data(config, workspace, dataset)
     lists = _store_lists(config, workspace, dataset, folds, data)
-    return World(config, workspace, reporter or Silent(), dataset, histories, folds, data, lists)
+    world = World(config, workspace, reporter or Silent(), dataset, histories, folds, data, lists)
+    if "first_stage" in (config.lists.kind, *config.evaluation.kinds):
+        first_stage = retrieve_candidates(world)
+        retrieved = retrieve_lists(world, first_stage)
+        return replace(world, first_stage=first_stage, retrieved=retrieved)
+    return world
 
 
 def _store_data(config: Config, workspace: Workspace, dataset: Dataset) -> Stage:
@@ -119,6 +137,7 @@ def _store_lists(
     config: Config, workspace: Workspace, dataset: Dataset, folds: Folds, data: Stage
 ) -> Stage:
     kinds = list(dict.fromkeys([config.lists.kind, *config.evaluation.kinds]))
+    kinds = [kind for kind in kinds if kind != "first_stage"]
 
     def work(writer: StageWriter) -> None:
         writer.write_frame("folds.parquet", folds_to_frame(folds))
