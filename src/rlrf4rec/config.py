@@ -125,7 +125,9 @@ class FoldsConfig(Section):
     )
     test_share: Share = Field(0.1, description="split: share of test users (KAR's code)")
     validation_share: Share = Field(0.1, description="of training users, for early stopping")
-    recommender_folds: int = Field(5, ge=2, description="cross: folds over all users")
+    recommender_folds: int = Field(
+        5, ge=2, description="cross: folds over all users; split: parts that first stages serve"
+    )
 
 
 class PromptConfig(Section):

@@ -12,7 +12,7 @@ from rlrf4rec.data.sequences import training_sequences
 from rlrf4rec.errors import ConfigError
 from rlrf4rec.records import PADDING, CandidateLists, Dataset
 
-# User a, 7 items: reads 0, 1, 2, 3 with max_reading 4; feedback 4, 5, 6. User b reads 7, 8; feedback
+# User a, 7 items: reads ceil(7/2) = 4 of them; feedback 4, 5, 6. User b reads 7, 8; feedback
 # 0, 9.
 LOGS = {
     "a": [(0, 5.0), (1, 1.0), (2, 3.0), (3, 4.0), (4, 4.0), (5, 3.0), (6, 5.0)],
@@ -126,8 +126,7 @@ def test_a_pool_must_fill_a_list() -> None:
 
 
 def test_sequences_by_hand(make_dataset) -> None:
-    """Histories of 3 items: a's log is cut into 0 to 3, 3 to 6 and the single 6; b's is read only.
-    """
+    """Histories of 3 items: a's log is cut into 0 to 3, 3 to 6 and the single 6; b's is read only."""
     data = make_dataset(LOGS, N_ITEMS)
     lists = config().lists.model_copy(update={"max_reading": 3})
     histories = reading_histories(data, lists)

@@ -149,7 +149,7 @@ def test_sequences_of_one_item_say_nothing() -> None:
 
 
 def test_item_texts_are_read() -> None:
-    """Items 0 to 5 and 6 to 11 have twins' texts: an item that nobody read is ranked as its twin."""
+    """Items 0 to 5 and 6 to 11 share texts: one that nobody read is ranked as its twin."""
     rng = np.random.default_rng(0)
     vectors = np.tile(rng.normal(size=(6, 8)), (2, 1)).astype(np.float32)
     items = (rng.integers(0, 6, 60)[:, None] + np.arange(5)) % 6  # 6 to 11: read by nobody

@@ -91,7 +91,7 @@ def test_candidates_are_retrieved_and_no_negative_was_touched(
 def test_feedback_changes_neither_its_own_users_candidates_nor_the_other_halfs(
     config: Config, tmp_path: Path
 ) -> None:
-    """One user's feedback is turned round: only users whose first stage may know it are affected."""
+    """One user's feedback is turned round: who may not know it retrieves as before."""
     before = opened(config, tmp_path / "before")
     user = 3
     path = config.data.interactions

@@ -42,17 +42,19 @@ def retrieve_candidates(world: World) -> Stage:
     def work(writer: StageWriter) -> None:
         groups = list(cross_fit(world.folds, config.folds.recommender_folds, config.seed))
         shards = [f"shard-{number}.parquet" for number in range(len(groups))]
-        for number, (users, known) in enumerate(groups):
-            on_progress(number, len(groups))
-            if not writer.has(shards[number]):
-                model = _fit(world, known, config.seed * 1000 + number)
-                model.save(writer.folder / "models" / str(number))
-                writer.write_frame(shards[number], _retrieve_for(world, model, users))
-        on_progress(len(groups), len(groups))
-        found = pl.concat([pl.read_parquet(writer.folder / shard) for shard in shards])
-        writer.write_frame("retrieved.parquet", found.sort("user", "item"))
+        # Complete, if an earlier attempt was killed while it cleared its shards away.
+        if not writer.has("retrieved.parquet"):
+            for number, (users, known) in enumerate(groups):
+                on_progress(number, len(groups))
+                if not writer.has(shards[number]):
+                    model = _fit(world, known, config.seed * 1000 + number)
+                    model.save(writer.folder / "models" / str(number))
+                    writer.write_frame(shards[number], _retrieve_for(world, model, users))
+            on_progress(len(groups), len(groups))
+            found = pl.concat([pl.read_parquet(writer.folder / shard) for shard in shards])
+            writer.write_frame("retrieved.parquet", found.sort("user", "item"))
         for shard in shards:
-            (writer.folder / shard).unlink()
+            (writer.folder / shard).unlink(missing_ok=True)
 
     settings = {
         "first_stage": config.first_stage.model_dump(exclude={"keep_missed"}),
