@@ -126,7 +126,7 @@ def test_a_pool_must_fill_a_list() -> None:
 
 
 def test_sequences_by_hand(make_dataset) -> None:
-    """Histories of 3 items: a's log is cut into 0 to 3, 3 to 6 and the single 6; b's is read only."""
+    """Histories of 3 items: a is cut into 0 to 3, 3 to 6 and the single 6; b is read only."""
     data = make_dataset(LOGS, N_ITEMS)
     lists = config().lists.model_copy(update={"max_reading": 3})
     histories = reading_histories(data, lists)
