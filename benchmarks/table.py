@@ -38,15 +38,9 @@ def comparisons_markdown(results: Results, pairs: list[tuple[str, str]]) -> str:
                 for row in results.comparisons
                 if (row.a, row.b, row.backbone, row.metric) == (a, b, backbone, METRIC)
             ]
-            cells.append(_difference(found[0].diff, found[0].ci95, found[0].p) if found else "")
+            cells.append(found[0].text if found else "")
         lines.append(f"| `{a}` − `{b}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _difference(diff: float | None, ci95: tuple[float, float] | None, p: float | None) -> str:
-    if diff is None or ci95 is None or p is None:
-        return "n/a"
-    return f"{diff:+.3f} ({ci95[0]:+.3f} to {ci95[1]:+.3f}), p = {p:.3f}"
 
 
 def main() -> None:

@@ -69,6 +69,7 @@ def write_config(folder: Path, model: Path) -> Path:
             "n_samples": 1,
             "resamples": 100,
             "ks": [5],
+            "zero_shot": True,
         },
         "machine": {
             "engine": "transformers",

@@ -27,6 +27,7 @@ EVERY_SYSTEM = {
     "id",
     "profile",
     "history_text",
+    "llm_zero_shot",
     "shuffled",
     "untuned",
     "best_of_n",
@@ -55,6 +56,9 @@ def test_every_system_is_measured(finished: tuple[Path, Results]) -> None:
     assert {row.round for row in results.rewards} == {0, 1}
     assert results.n_users == 12  # 30 % of 40
     assert json.loads((folder / "results.json").read_text())["dataset"] == "small"
+    compared = {(row.a, row.b) for row in results.comparisons}
+    assert {("id", "llm_zero_shot"), ("untuned", "llm_zero_shot")} <= compared
+    assert results.seconds["zero_shot"] > 0
     assert "tuned" in (folder / "report.html").read_text().lower()
 
 

@@ -469,3 +469,89 @@ class TestReplay:
         run.stage("a", {"n": 1}, [], Counted())
         with pytest.raises(WorkspaceError, match=r"config\.yaml"):
             Workspace(run.folder, replay=True).stage("a", {"n": 2}, [], Counted())
+
+
+class TestSiblings:
+    """A stage that another run has finished from the same settings and inputs."""
+
+    def test_taken_over_where_the_key_agrees(self, run: Workspace, tmp_path: Path) -> None:
+        first = run.stage("round-0/a", {"n": 1}, [], Counted())
+        sibling = Workspace(tmp_path / "second", siblings=[tmp_path / "missing", run.folder])
+        same, other = Counted(), Counted("other")
+        stage = sibling.stage("round-0/a", {"n": 1}, [], same)
+        assert (same.times, stage.key, stage.seconds) == (0, first.key, first.seconds)
+        assert stage.folder == sibling.folder / "round-0" / "a"
+        assert (stage.folder / "notes" / "a.txt").read_text() == "hello"
+        sibling.stage("round-0/a", {"n": 2}, [], other)
+        assert other.times == 1
+
+    def test_neither_run_can_change_the_other(self, run: Workspace, tmp_path: Path) -> None:
+        run.stage("a", {}, [], Counted())
+        sibling = Workspace(tmp_path / "second", siblings=[run.folder])
+        sibling.stage("a", {}, [], Counted())
+        sibling.stage("a", {"n": 2}, [], Counted("changed"))
+        assert (run.folder / "a" / "notes" / "a.txt").read_text() == "hello"
+        again = Counted()
+        run.stage("a", {}, [], again)
+        assert again.times == 0
+
+    def test_a_damaged_stage_is_not_taken_over(self, run: Workspace, tmp_path: Path) -> None:
+        run.stage("a", {}, [], Counted())
+        (run.folder / "a" / "notes" / "a.txt").write_text("jello")
+        work = Counted()
+        Workspace(tmp_path / "second", siblings=[run.folder]).stage("a", {}, [], work)
+        assert work.times == 1
+
+    def test_shards_of_an_own_attempt_go(self, run: Workspace, tmp_path: Path) -> None:
+        def die(writer: StageWriter) -> None:
+            writer.write_text("shard", "half of it")
+            raise Killed
+
+        sibling = Workspace(tmp_path / "second", siblings=[run.folder])
+        with pytest.raises(Killed):
+            sibling.stage("a", {}, [], die)
+        run.stage("a", {}, [], Counted())
+        sibling.stage("a", {}, [], Counted())
+        assert _files(sibling) == _files(run) - {"run.json"}
+
+    def test_copied_where_there_are_no_hard_links(
+        self, run: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError("no links here")
+
+        run.stage("a", {}, [], Counted())
+        monkeypatch.setattr(os, "link", refuse)
+        work = Counted()
+        sibling = Workspace(tmp_path / "second", siblings=[run.folder])
+        stage = sibling.stage("a", {}, [], work)
+        assert work.times == 0
+        assert sibling.finished("a", stage.key) == stage
+
+    def test_killed_while_taking_over(self, run: Workspace, tmp_path: Path) -> None:
+        """Dies after each file in turn; a half-taken stage never counts."""
+        stage = run.stage("a", {}, [], Counted())
+        script = """
+import os, signal, sys
+from rlrf4rec.workspace import Workspace
+
+left, link = int(sys.argv[3]), os.link
+
+def link_then_die(*names):
+    global left
+    link(*names)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.link = link_then_die
+Workspace(sys.argv[2], siblings=[sys.argv[1]]).stage("a", {}, [], lambda writer: sys.exit(3))
+"""
+        second = tmp_path / "second"
+        Workspace(second).create()
+        for files in (1, 2, 3):
+            assert _python(script, run.folder, second, files).returncode == -signal.SIGKILL
+            assert Workspace(second).finished("a", stage.key) is None
+        assert _python(script, run.folder, second, 4).returncode == 0
+        assert Workspace(second).finished("a", stage.key) is not None
+        assert _files(Workspace(second)) == _files(run)

@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=1)]
 
 # A shipped reranker, or the import path of one's own: package.module:Class.
 Backbone = Annotated[
-    str, Field(pattern=r"^(dlcm|prm|setrank|sasrec|gru4rec|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")
+    str, Field(pattern=r"^(dlcm|prm|setrank|mir|sasrec|gru4rec|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")
 ]
 
 
@@ -47,25 +47,59 @@ class TableColumns(Section):
     profile: list[str] = Field(default_factory=list, description="user attributes for the prompt")
 
 
+class AmazonConfig(Section):
+    """Amazon review data."""
+
+    year: Literal[2014, 2018, 2023] | None = Field(
+        None, description="vintage of the files: 2014, 2018 or 2023; null: told from their lines"
+    )
+
+
 class DataConfig(Section):
     """Where the log is and what counts as a positive."""
 
     name: str | None = Field(None, description="name in results; default: the source's own name")
-    source: Literal["movielens", "table"] = "movielens"
+    source: Literal["movielens", "amazon", "table"] = "movielens"
     path: Path | None = Field(
-        None, description="movielens: a folder of files; None: the packaged MovieLens-100K"
+        None, description="movielens, amazon: a folder; None: the packaged MovieLens-100K"
     )
-    interactions: Path | None = Field(None, description="table: a CSV or Parquet file")
-    items: Path | None = Field(None, description="table: a CSV or Parquet file")
+    interactions: Path | None = Field(
+        None, description="table: a CSV or Parquet file; amazon: the review file, if not by path"
+    )
+    items: Path | None = Field(
+        None, description="table: a CSV or Parquet file; amazon: the meta file, if not by path"
+    )
     users: Path | None = Field(None, description="table: CSV or Parquet of user attributes")
     columns: TableColumns = TableColumns()
-    positive_rating: float = Field(4.0, description="MovieLens 4, Amazon 5 (KAR's code)")
+    amazon: AmazonConfig = AmazonConfig()
+    positive_rating: float = Field(
+        4.0, description="MovieLens 4, Amazon 5 (KAR's code); with source amazon the default is 5"
+    )
+    min_user_interactions: Count = Field(
+        1, description="k-core: fewest a user must have; 1: off (KAR's code: Amazon-Books 60)"
+    )
+    min_item_interactions: Count = Field(
+        1, description="k-core: fewest an item must have; 1: off (KAR's code: Amazon-Books 40)"
+    )
+    repeats: Literal["keep", "first"] = Field(
+        "keep", description="a user's later interactions with the same item; first: left out (ours)"
+    )
     max_users: Count | None = Field(None, description="a seeded sample of the users; None: all")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _five_stars_on_amazon(cls, raw: Any) -> Any:  # pydantic hands over whatever was given
+        if isinstance(raw, dict) and raw.get("source") == "amazon":
+            return {"positive_rating": 5.0, **raw}
+        return raw
+
     @model_validator(mode="after")
-    def _table_needs_files(self) -> DataConfig:
-        if self.source == "table" and (self.interactions is None or self.items is None):
+    def _sources_need_files(self) -> DataConfig:
+        both = self.interactions is not None and self.items is not None
+        if self.source == "table" and not both:
             raise ValueError("source 'table' needs both 'interactions' and 'items' (file paths)")
+        if self.source == "amazon" and self.path is None and not both:
+            raise ValueError("source 'amazon' needs 'path' (a folder with the downloaded files)")
         return self
 
 
@@ -154,6 +188,11 @@ class GenerationConfig(Section):
     temperature: float = Field(0.8, gt=0, description="ours, see docs/concepts/evidence.md")
     top_p: float = Field(1.0, gt=0, le=1, description="ours")
     max_new_tokens: int = Field(64, ge=8, description="ours")
+    by_line: bool = Field(
+        True,
+        description="give each factor's name and let the LLM fill in the line; max_new_tokens is "
+        "shared out among the lines (ours: a small LLM loses the structure otherwise)",
+    )
 
 
 class KnowledgeConfig(Section):
@@ -163,6 +202,15 @@ class KnowledgeConfig(Section):
     adaptor: Literal["hea", "mlp"] = Field("hea", description="KAR's hybrid experts, or an MLP")
     shared_experts: Count = Field(2, description="hea (KAR)")
     own_experts: Count = Field(5, description="hea (KAR)")
+    lexical_dim: int = Field(
+        64, ge=0, description="the catalogue's words beside the encoder's vector; 0: none (ours)"
+    )
+    practice_texts: int = Field(
+        3,
+        ge=0,
+        description="texts a user made of the reading history, read in training only: they teach "
+        "what a text says about items (ours)",
+    )
     match_dim: int = Field(32, ge=0, description="learned match of user and item text; 0: none")
     join_history: bool = Field(
         False, description="encode the reading history's text and the LLM's together (KAR's code)"
@@ -176,7 +224,7 @@ class RecommenderConfig(Section):
 
     embedding_dim: Count = Field(32, description="KAR's code")
     hidden_dim: Count = Field(32, description="ours")
-    n_heads: Count = Field(2, description="PRM, SetRank")
+    n_heads: Count = Field(2, description="PRM, SetRank, MIR")
     n_blocks: Count = Field(1, description="PRM, SetRank; ours: small data over-fits deeper ones")
     n_induced: Count = Field(4, description="SetRank: induced points")
     dropout: float = Field(0.3, ge=0, lt=1, description="ours")
@@ -195,7 +243,7 @@ class RewardConfig(Section):
     """Steps 3 and 4: the recommender's feedback and the choice of pairs."""
 
     backbone: Backbone = Field(
-        "prm", description="dlcm, prm, setrank, sasrec, gru4rec or package.module:Class"
+        "prm", description="dlcm, prm, setrank, mir, sasrec, gru4rec or package.module:Class"
     )
     folds: int = Field(3, ge=2, description="cross-fitting folds over the training users")
     seeds: Count = Field(1, description="recommenders averaged in each fold")
@@ -203,6 +251,14 @@ class RewardConfig(Section):
         "log_likelihood", description="what pairs are chosen by; the other breaks ties"
     )
     k: Count = Field(5, description="NDCG@k (paper: 5)")
+    foreseen: bool = Field(
+        True,
+        description="choose by the part of the reward that reading histories foretell, learned "
+        "over all users; off: by each text's own measured reward (ours)",
+    )
+    structure: bool = Field(
+        True, description="only a well-formed text may be chosen (structure alignment)"
+    )
     margin: float = Field(0.02, ge=0, description="smallest best-minus-worst that gives a pair")
 
 
@@ -217,7 +273,9 @@ class AlignmentConfig(Section):
     warmup_share: float = Field(0.1, ge=0, lt=1, description="ours")
     lora_rank: Count = Field(16, description="ours: on all linear layers")
     lora_alpha: Count = Field(32, description="ours")
-    max_pairs: Count | None = Field(None, description="pairs with the widest margin; None: all")
+    max_pairs: Count | None = Field(
+        None, description="a random sample of the pairs, so that users of all tastes count"
+    )
     best_of_n_epochs: int = Field(0, ge=0, description="fine-tuning on the best of N before DPO")
     random_pairs: bool = Field(False, description="also tune a control on pairs chosen at random")
 
@@ -238,7 +296,16 @@ class EvaluationConfig(Section):
     )
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     n_samples: Count = Field(2, description="texts a user; seed s reads text s mod n_samples")
+    with_history: bool = Field(
+        False, description="also test the LLM's texts joined to the history's own text (KAR's code)"
+    )
     ks: list[Count] = Field([1, 3, 5, 7, 10], min_length=1)
+    zero_shot: bool = Field(
+        False, description="let the untuned LLM rank by itself, too: about a second a user on a CPU"
+    )
+    zero_shot_score: Literal["sum", "mean", "pmi", "pmi_mean"] = Field(
+        "mean", description="per token; pmi: minus the same without the user's text (see protocol)"
+    )
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of users")
     cold_interactions: int = Field(
         5, ge=0, description="an item is cold with no more that training may know (ours)"

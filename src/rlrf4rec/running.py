@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -20,13 +21,25 @@ from rlrf4rec.stages.world import open_world
 from rlrf4rec.workspace import Workspace
 
 
-def run(config: Config, output: Path | str, reporter: Reporter | None = None) -> Results:
+def run(
+    config: Config,
+    output: Path | str,
+    reporter: Reporter | None = None,
+    siblings: Sequence[Path] = (),
+) -> Results:
     """The main job: rounds, evaluation, report, deployed reranker. Finished work is not redone.
+
+    Args:
+        config: the run's settings.
+        output: its folder.
+        reporter: hears of progress.
+        siblings: other run folders; a stage that one of them has finished from the same settings
+            and inputs is taken over.
 
     Raises:
         RLRF4RecError: bad data or settings, missing parts, a folder in use.
     """
-    return _complete(config, Workspace(output), reporter)
+    return _complete(config, Workspace(output, siblings=siblings), reporter)
 
 
 def evaluate_run(folder: Path | str, reporter: Reporter | None = None) -> Results:

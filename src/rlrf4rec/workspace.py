@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,14 +90,19 @@ class Workspace:
         folder: created when missing.
         replay: take the LLM's stages as they lie, even without the files that are not read again
             (adapters, prompts), and refuse to compute them anew. For evaluating published texts.
+        siblings: run folders whose finished stages are taken over where the keys agree, instead of
+            being computed again; they need not exist.
 
     Raises:
         WorkspaceError: the folder is of another format version, or is not a run folder.
     """
 
-    def __init__(self, folder: Path | str, *, replay: bool = False) -> None:
+    def __init__(
+        self, folder: Path | str, *, replay: bool = False, siblings: Sequence[Path] = ()
+    ) -> None:
         self.folder = Path(folder)
         self.replay = replay
+        self.siblings = tuple(siblings)
         with readable_os_errors(self.folder):
             self._check_version()
 
@@ -152,20 +157,7 @@ class Workspace:
             WorkspaceError: another process holds it.
         """
         self.create()
-        with (self.folder / "lock").open("a+") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                handle.seek(0)
-                holder = handle.read().strip() or "unknown"
-                raise WorkspaceError(
-                    "a run folder that nobody else writes to",
-                    found=f"{self.folder} is in use by process {holder}",
-                    remedy="Wait for that run to end, or name another folder with --output.",
-                ) from error
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
+        with lock_folder(self.folder):
             yield
 
     def finished(self, name: str, key: str) -> Stage | None:
@@ -225,6 +217,9 @@ class Workspace:
         final = self.folder / name
         unfinished = final.with_name(f".{final.name}-{key[:12]}")
         with readable_os_errors(self.folder):
+            borrowed = self._borrow(name, key)
+            if borrowed is not None:
+                return borrowed
             _drop_other_attempts(final, keep=unfinished)
             unfinished.mkdir(parents=True, exist_ok=True)
             # Whole, if an attempt was killed just before it could rename it.
@@ -234,6 +229,51 @@ class Workspace:
                 shutil.rmtree(final)
             os.replace(unfinished, final)
         return Stage(final, key, seconds)
+
+    def _borrow(self, name: str, key: str) -> Stage | None:
+        """Take over the stage from the first sibling that has finished it under this key.
+
+        The files become hard links: a finished stage's file is replaced, never written to, so
+        neither run can change the other's. Renamed into place as a whole, like any stage.
+        """
+        final = self.folder / name
+        aside = final.with_name(f".borrowing-{final.name}")
+        for sibling in self.siblings:
+            stage = Workspace(sibling).finished(name, key)
+            if stage is None:
+                continue
+            shutil.rmtree(aside, ignore_errors=True)  # of an attempt that was killed
+            _link_files(stage.folder, aside)
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(aside, final)
+            _drop_other_attempts(final, keep=None)
+            return Stage(final, key, stage.seconds)
+        return None
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold an existing folder for one writer; the system frees it when the process dies.
+
+    Raises:
+        WorkspaceError: another process holds it.
+    """
+    with (folder / "lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            raise WorkspaceError(
+                "a run folder that nobody else writes to",
+                found=f"{folder} is in use by process {holder}",
+                remedy="Wait for that run to end, or name another folder with --output.",
+            ) from error
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
 
 
 def fingerprint(value: object) -> str:
@@ -340,7 +380,20 @@ def _seal(folder: Path, key: str, seconds: float) -> None:
     write_json(folder / "stage.json", {"key": key, "seconds": seconds, "files": files})
 
 
-def _drop_other_attempts(final: Path, keep: Path) -> None:
+def _link_files(stage: Path, folder: Path) -> None:
+    """The files that a finished stage's record names, and the record itself."""
+    record = read_json(stage / "stage.json")
+    assert isinstance(record, dict) and isinstance(record["files"], dict)
+    for name in [*record["files"], "stage.json"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(stage / name, folder / name)
+        except OSError:  # a file system without hard links, or another one
+            shutil.copyfile(stage / name, folder / name)
+            flush(folder / name)
+
+
+def _drop_other_attempts(final: Path, keep: Path | None) -> None:
     if final.parent.exists():
         for other in final.parent.glob(f".{final.name}-*"):
             suffix = other.name.removeprefix(f".{final.name}-")

@@ -18,7 +18,8 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from rlrf4rec.alignment import shared_prompt
 from rlrf4rec.alignment.models import load_base_model, load_plain_tokenizer
-from rlrf4rec.alignment.shared_prompt import SharedPromptDPOTrainer, find_obstacle
+from rlrf4rec.alignment.shared_prompt import SharedPromptDPOTrainer
+from rlrf4rec.generation.packable import find_obstacle
 
 SMALL: dict[str, Any] = {
     "vocab_size": 258,

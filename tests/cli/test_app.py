@@ -18,6 +18,7 @@ from rlrf4rec.errors import DataError
 
 COMMANDS = [
     ["run"],
+    ["ablate"],
     ["evaluate"],
     ["report"],
     ["rerank"],

@@ -311,3 +311,51 @@ def test_user_with_just_enough(table_config) -> None:
     assert reading_histories(load_dataset(config), config.lists).lengths.tolist() == [2]
     with pytest.raises(DataError, match="too little history"):
         load_dataset(table_config(log, lists={**lists, "min_history": 3}))
+
+
+CORE = "user_id,item_id\na,i0\na,i1\nb,i0\nb,i1\nc,i1\nc,i2\nd,i2\n"
+
+
+def test_core_is_filtered_until_nothing_changes(table_config) -> None:
+    """d has one interaction and goes; then i2 has one and goes; then c has one and goes."""
+    config = table_config(CORE, min_user_interactions=2, min_item_interactions=2)
+    data = load_dataset(config)
+    assert data.users["user_id"].to_list() == ["a", "b"]
+    assert data.items.select("item", "item_id").rows() == [(0, "i0"), (1, "i1")]
+    assert data.interactions.select("user", "item").rows() == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert list(data.dropped.values()) == [3, 18]
+
+
+def test_core_of_users_alone(table_config) -> None:
+    data = load_dataset(table_config(CORE, min_user_interactions=2))
+    assert data.users["user_id"].to_list() == ["a", "b", "c"]
+    assert data.items["item_id"].to_list() == ["i0", "i1", "i2"]
+
+
+def test_core_is_off_by_default(table_config) -> None:
+    assert load_dataset(table_config(CORE)).n_items == 20
+
+
+def test_empty_core(table_config) -> None:
+    with pytest.raises(DataError, match=r"outside the core .*: 7"):
+        load_dataset(table_config(CORE, min_item_interactions=4))
+
+
+def test_first_of_repeats_in_time(table_config) -> None:
+    """a's i1 at time 1 stays, though a later one stands first in the file; b's is b's own."""
+    log = "user_id,item_id,t\na,i1,9\na,i0,5\na,i1,1\na,i1,9\nb,i1,9\nb,i0,9\n"
+    columns = {"timestamp": "t"}
+    data = load_dataset(table_config(log, columns=columns, repeats="first"))
+    assert data.interactions.select("user", "item").rows() == [(0, 1), (0, 0), (1, 1), (1, 0)]
+    assert data.dropped == {
+        "duplicate row": 1,
+        "later interaction with the same item (data.repeats)": 1,
+    }
+    kept = load_dataset(table_config(log, columns=columns))
+    assert kept.interactions["item"].to_list() == [1, 0, 1, 1, 0]
+
+
+def test_first_of_repeats_without_times_is_the_first_in_the_file(table_config) -> None:
+    log = "user_id,item_id,rating\na,i1,2\na,i0,3\na,i1,5\n"
+    data = load_dataset(table_config(log, columns={"rating": "rating"}, repeats="first"))
+    assert data.interactions.select("item", "rating").rows() == [(1, 2.0), (0, 3.0)]

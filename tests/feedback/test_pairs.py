@@ -27,7 +27,7 @@ def _texts(*rows: Row) -> pl.DataFrame:
 def _config(
     metric: Literal["ndcg", "log_likelihood"] = "log_likelihood", margin: float = 0.02
 ) -> RewardConfig:
-    return RewardConfig(metric=metric, margin=margin)
+    return RewardConfig(metric=metric, margin=margin, foreseen=False)
 
 
 def _chosen(pairs: pl.DataFrame) -> list[tuple[int, str, str]]:
@@ -68,6 +68,15 @@ class TestBestAgainstWorst:
             (0, 3, "formed, too", True, 0.5, -2.5),
         )
         assert _chosen(choose_pairs(texts, _config(), None)) == [(0, "formed", "malformed worst")]
+
+    def test_with_structure_off_the_best_is_chosen_whatever_its_form(self) -> None:
+        texts = _texts(
+            (0, 0, "malformed best", False, 0.9, -1.0),
+            (0, 1, "formed", True, 0.6, -2.0),
+            (0, 2, "worst", True, 0.2, -3.0),
+        )
+        config = RewardConfig(structure=False, foreseen=False)
+        assert _chosen(choose_pairs(texts, config, None)) == [(0, "malformed best", "worst")]
 
     def test_no_well_formed_text_no_pair(self) -> None:
         texts = _texts((0, 0, "a", False, 0.9, -1.0), (0, 1, "b", False, 0.1, -3.0))
@@ -138,21 +147,42 @@ class TestBestAgainstWorst:
         assert choose_pairs(texts, _config(margin=0.0), None).height == 0
 
 
-class TestWidest:
+class TestAtMost:
     TEXTS = _texts(
         *(
             (user, sample, f"{user}/{sample}", True, 0.5, reward)
-            for user, best in enumerate([-1.9, -1.0, -1.5, -1.0])
-            for sample, reward in enumerate([best, -2.0])
+            for user in range(40)
+            for sample, reward in enumerate([-1.0 - user / 50, -2.0])
         )
     )
 
-    @pytest.mark.parametrize(
-        ("max_pairs", "users"),
-        [(None, [0, 1, 2, 3]), (3, [1, 2, 3]), (2, [1, 3]), (1, [1]), (9, [0, 1, 2, 3])],
-    )
-    def test_keeps_the_widest_sorted_by_user(self, max_pairs: int | None, users: list[int]) -> None:
-        assert choose_pairs(self.TEXTS, _config(), max_pairs)["user"].to_list() == users
+    def _users(self, max_pairs: int | None, seed: int = 0) -> list[int]:
+        return choose_pairs(self.TEXTS, _config(), max_pairs, seed)["user"].to_list()
+
+    def test_all_or_so_many_sorted_by_user(self) -> None:
+        assert self._users(None) == self._users(40) == self._users(99) == list(range(40))
+        some = self._users(10)
+        assert len(set(some)) == 10
+        assert some == sorted(some)
+
+    def test_drawn_by_the_seed_and_not_by_the_margin(self) -> None:
+        """Margins shrink with the user's number: the widest would be users 0 to 9."""
+        assert self._users(10) == self._users(10)
+        assert self._users(10) != self._users(10, seed=1)
+        drawn = [user for seed in range(60) for user in self._users(10, seed)]
+        assert 17 < sum(drawn) / len(drawn) < 22
+
+
+class TestForeseen:
+    def test_the_foreseen_part_chooses_and_the_measured_one_breaks_ties(self) -> None:
+        texts = _texts(
+            (0, 0, "lucky", True, 0.9, -1.0),
+            (0, 1, "foreseen best", True, 0.5, -2.0),
+            (0, 2, "as well foreseen", True, 0.5, -2.5),
+            (0, 3, "foreseen worst", True, 0.7, -1.5),
+        ).with_columns(pl.Series("foreseen", [0.0, 0.2, 0.2, -0.3]))
+        (row,) = choose_pairs(texts, RewardConfig(), None).rows()
+        assert row[2:] == ("foreseen best", "foreseen worst", 0.2, -0.3)
 
 
 class TestRandomPairs:
@@ -175,6 +205,12 @@ class TestRandomPairs:
         own = pl.col("user").cast(pl.String) + "/"
         assert found.select(pl.col("chosen").str.starts_with(own).all()).item()
         assert found.select(pl.col("rejected").str.starts_with(own).all()).item()
+
+    def test_with_structure_off_a_malformed_text_may_be_chosen(self) -> None:
+        """Sample 2 is the malformed one."""
+        for structure, expected in ((True, False), (False, True)):
+            found = choose_random_pairs(self.TEXTS, self.PAIRS, 0, structure=structure)
+            assert found["chosen"].str.ends_with("/2").any() is expected
 
     def test_rewards_are_not_looked_at(self) -> None:
         """Rewards in any other order, or none at all, change nothing."""

@@ -16,7 +16,7 @@ import torch
 from rlrf4rec.config import GenerationConfig, MachineConfig
 from rlrf4rec.errors import MissingPartError
 from rlrf4rec.generation import Engine, Request, choose_engine, open_engine
-from rlrf4rec.generation.engines import choose_device, end_of_text_ids
+from rlrf4rec.generation.engines import available_device, choose_device, end_of_text_ids
 from rlrf4rec.generation.transformers_engine import TransformersEngine
 
 CONFIG = GenerationConfig(max_new_tokens=16, temperature=1.0)
@@ -57,6 +57,21 @@ class TestChoice:
     def test_auto_device_is_what_torch_sees(self) -> None:
         expected = "cuda" if torch.cuda.is_available() else "cpu"
         assert choose_device(MachineConfig()) == expected
+
+    def test_where_any_device_will_do_an_absent_gpu_is_no_obstacle(self) -> None:
+        expected = "cuda" if torch.cuda.is_available() else "cpu"
+        for device in ("auto", "cuda"):
+            assert available_device(MachineConfig(device=device)) == expected
+        assert available_device(CPU) == "cpu"
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+    def test_an_absent_gpu_is_named(self, tiny_model_folder: Path) -> None:
+        machine = MachineConfig(device="cuda", engine="transformers")
+        with (
+            pytest.raises(MissingPartError, match="CUDA"),
+            open_engine(tiny_model_folder, machine, "float32", keep_export=True),
+        ):
+            pass
 
 
 def test_end_of_text_is_what_tokenizer_and_generation_config_name(

@@ -118,6 +118,32 @@ class TestCache:
         assert len(_segments(tmp_path)) == 1
 
 
+@needs_encoder
+class TestOtherCaches:
+    """A sibling run's segment stands in for the same texts, encoded together, and for no others."""
+
+    def test_the_same_texts_are_taken_over(self, empty: TextEncoder, tmp_path: Path) -> None:
+        fresh = empty.encode(TEXTS)
+        other = TextEncoder(NAME, tmp_path / "own", others=[tmp_path / "none", tmp_path])
+        np.testing.assert_array_equal(other.encode(TEXTS), fresh)
+        assert "_model" not in vars(other)  # nothing was encoded
+        assert len(_segments(tmp_path / "own")) == 1
+
+    def test_a_part_of_them_is_not(self, empty: TextEncoder, tmp_path: Path) -> None:
+        empty.encode(TEXTS)
+        other = TextEncoder(NAME, tmp_path / "own", others=[tmp_path])
+        other.encode(TEXTS[:2])
+        assert "_model" in vars(other)
+
+    def test_a_damaged_segment_is_left_alone(self, empty: TextEncoder, tmp_path: Path) -> None:
+        empty.encode(TEXTS[:2])
+        (segment,) = _segments(tmp_path)
+        os.truncate(segment, 20)
+        other = TextEncoder(NAME, tmp_path / "own", others=[tmp_path])
+        assert np.isfinite(other.encode(TEXTS[:2])).all()
+        assert segment.exists()
+
+
 def test_unknown_encoder(tmp_path: Path) -> None:
     with pytest.raises(MissingPartError, match="a text encoder"):
         TextEncoder("packaged/word2vec", tmp_path).encode(["a"])

@@ -6,7 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rlrf4rec.knowledge.texts import history_texts, item_texts, liked_items, profile_vectors
+from rlrf4rec.knowledge.texts import (
+    history_texts,
+    item_texts,
+    liked_items,
+    practice_texts,
+    profile_vectors,
+)
 from rlrf4rec.records import Dataset, Histories
 
 NAN = float("nan")
@@ -84,3 +90,27 @@ class TestProfile:
         np.testing.assert_allclose(both, np.array([[0.8, 0.6], [-1.0, 0.0]]), rtol=1e-6)
         assert both.dtype == np.float32
         assert np.linalg.norm(both, axis=1) == pytest.approx([1, 1])
+
+
+class TestPracticeTexts:
+    HISTORIES = _histories(
+        [[0, 1, 2, 3, -1], [3, 1, -1, -1, -1], [2, -1, -1, -1, -1]],
+        [[5, 4, 1, 4, NAN], [NAN, NAN, NAN, NAN, NAN], [2, NAN, NAN, NAN, NAN]],
+    )
+
+    def test_only_liked_items_in_the_order_they_were_read(self) -> None:
+        liked = [["T0", "T1 (d1)", "T3 (d3)"], ["T3 (d3)", "T1 (d1)"], []]
+        for of_draw in practice_texts(_dataset(), self.HISTORIES, 4.0, 20, seed=0):
+            for text, allowed in zip(of_draw, liked, strict=True):
+                named = text.split("; ") if text else []
+                assert named == [item for item in allowed if item in named]
+                assert len(named) >= min(2, len(allowed))
+
+    def test_draws_differ_and_repeat_themselves(self) -> None:
+        drawn = practice_texts(_dataset(), self.HISTORIES, 4.0, 60, seed=0)
+        assert len({texts[0] for texts in drawn}) > 2
+        assert practice_texts(_dataset(), self.HISTORIES, 4.0, 60, seed=0) == drawn
+        assert practice_texts(_dataset(), self.HISTORIES, 4.0, 5, seed=0) == drawn[:5]
+
+    def test_none_wanted(self) -> None:
+        assert practice_texts(_dataset(), self.HISTORIES, 4.0, 0, seed=0) == []

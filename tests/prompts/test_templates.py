@@ -79,6 +79,7 @@ def test_own_template_by_path(tmp_path: Path) -> None:
             "history.unrated",
         ),
         ({"history": {"rated": "{profile}{liked}{disliked}"}}, "unrated"),
+        ({"ranking": {"question": "What?"}}, "ranking.question must use"),
         ({"first_words": "Moods: this player likes"}, "first_words must start with 'Kinds:'"),
         ({"examples": [{"liked": ["Go"], "answer": "Go"}]}, "must start with first_words"),
         ({"examples": [{"liked": [], "answer": "Kinds: this player likes"}]}, "examples.0.liked"),

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from rlrf4rec.errors import ConfigError
 from rlrf4rec.recommenders import Reranker, resolve_backbone
+from rlrf4rec.recommenders.features import ReadItems
+from rlrf4rec.recommenders.mir import MIR
 from rlrf4rec.recommenders.prm import PRM
 
 
@@ -14,12 +16,13 @@ class Indifferent(Reranker):
 
     reads_order = False
 
-    def compare(self, features: Tensor) -> Tensor:
+    def compare(self, features: Tensor, history: ReadItems | None = None) -> Tensor:
         return features.sum(-1) * 0
 
 
 def test_names_and_class_paths() -> None:
     assert resolve_backbone("prm") is PRM
+    assert resolve_backbone("mir") is MIR
     assert resolve_backbone(f"{__name__}:Indifferent") is Indifferent
 
 

@@ -140,14 +140,15 @@ def test_other_lists_need_no_new_first_stage_and_it_makes_nothing_stale(
     config: Config, tmp_path: Path
 ) -> None:
     world = opened(config, tmp_path / "run")
-    assert world.first_stage is not None and world.retrieved is not None
+    assert world.first_stage is not None
     longer = config.lists.model_copy(update={"list_size": 12})
     again = opened(config.model_copy(update={"lists": longer}), tmp_path / "run")
     assert again.first_stage == world.first_stage
-    assert again.retrieved is not None and again.retrieved.key != world.retrieved.key
+    before, after = (one.listed_apart["first_stage"].key for one in (world, again))
+    assert before != after
     only = config.evaluation.model_copy(update={"kinds": ["popular"]})
     without = opened(config.model_copy(update={"evaluation": only}), tmp_path / "other")
-    assert without.retrieved is None
+    assert without.first_stage is None and not without.listed_apart
     assert without.listed.key == world.listed.key
     assert world.list_stages("popular") == [world.listed]
 

@@ -12,7 +12,6 @@ reads every prompt twice and there computes logits over the whole vocabulary for
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,11 +32,9 @@ from rlrf4rec.alignment.packing import (
     plan_pairs,
     shared_prompt_lengths,
 )
+from rlrf4rec.generation.packable import find_obstacle
 
 _log = logging.getLogger(__name__)
-
-_ATTENTION_WITH_FREE_MASKS = ("sdpa", "eager")
-_ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
 _Planner = Callable[[Tensor, Tensor, Tensor], ScoringPlan]
 """From a batch's input_ids, attention_mask and labels."""
@@ -122,30 +119,6 @@ def score_answers_only(model: PreTrainedModel) -> Iterator[None]:
     """
     with _planned_forward(model, plan_answers):
         yield
-
-
-def find_obstacle(model: PreTrainedModel, length: int) -> str | None:
-    """Why this model cannot read rows of `length` tokens packed, or None if it can.
-
-    Packing needs attention that takes any mask, positions that can be given, and no state that runs
-    from token to token (as in Mamba). A sliding window is no obstacle while a row fits into it.
-    """
-    config = model.config.get_text_config()
-    implementation = config._attn_implementation
-    if implementation not in _ATTENTION_WITH_FREE_MASKS:
-        return f"{implementation!r} attention takes no mask of its own; 'sdpa' does"
-    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if getattr(model, "_is_stateful", False) or not layers <= _ATTENTION_LAYERS:
-        return f"{config.model_type} has layers other than attention"
-    if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
-        return f"{config.model_type} takes no position_ids"
-    if getattr(config, "alibi", False):
-        return f"{config.model_type} has positions in its attention (ALiBi)"
-    for name in ("sliding_window", "attention_chunk_size"):
-        window = getattr(config, name, None)
-        if window is not None and window < length:
-            return f"rows of {length} tokens exceed {name} {window}"
-    return None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 import rlrf4rec
-from rlrf4rec.cli import data, doctor, evaluate, infer, report, rerank, run, validate
+from rlrf4rec.cli import ablate, data, doctor, evaluate, infer, report, rerank, run, validate
 from rlrf4rec.cli.console import show_error
 from rlrf4rec.errors import RLRF4RecError
 
@@ -65,6 +65,6 @@ def _root(
     """Tune a language model on a recommender's feedback, and rerank with what it writes."""
 
 
-for command in (run, evaluate, report, rerank, infer, validate, doctor):
+for command in (run, ablate, evaluate, report, rerank, infer, validate, doctor):
     app.command(epilog=command.EPILOG)(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(data.app, name="data")

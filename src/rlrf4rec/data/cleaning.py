@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from rlrf4rec.config import Config, ListsConfig
+from rlrf4rec.config import Config, DataConfig, ListsConfig
+from rlrf4rec.data.amazon import load_amazon
 from rlrf4rec.data.movielens import load_movielens
 from rlrf4rec.data.parsing import parse_ids, parse_integers, parse_numbers, parse_times
 from rlrf4rec.data.raw import RawLog, RawTable
@@ -27,9 +28,13 @@ def load_dataset(config: Config) -> Dataset:
         DataError: the log or the catalogue cannot be used; the message names file, row and column.
         MissingPartError: packaged data are not installed, or a download failed.
     """
-    data = config.data
-    raw = load_movielens(data.path) if data.source == "movielens" else load_table(data)
-    return clean(raw, config)
+    return clean(_load_raw(config.data), config)
+
+
+def _load_raw(data: DataConfig) -> RawLog:
+    if data.source == "movielens":
+        return load_movielens(data.path)
+    return load_amazon(data) if data.source == "amazon" else load_table(data)
 
 
 def clean(raw: RawLog, config: Config) -> Dataset:
@@ -41,9 +46,12 @@ def clean(raw: RawLog, config: Config) -> Dataset:
     Raises:
         DataError: see `load_dataset`.
     """
-    dropped: Counts = {}
+    dropped: Counts = dict(raw.dropped)
     items = _clean_catalogue(raw.items, dropped)
     log = _clean_interactions(raw.interactions, items, dropped)
+    if config.data.repeats == "first":
+        log = _first_of_repeats(log, dropped)
+    log, items = _keep_core(log, items, config.data, dropped)
     users = _choose_users(log, config, dropped)
     if not users.height:
         raise _nothing_left(raw, log, config.lists, dropped)
@@ -98,6 +106,43 @@ def _clean_interactions(table: RawTable, items: pl.DataFrame, dropped: Counts) -
     return distinct
 
 
+def _first_of_repeats(log: pl.DataFrame, dropped: Counts) -> pl.DataFrame:
+    """The earliest interaction of each user and item."""
+    ordered = log.sort(_order(log), maintain_order=True) if _order(log) else log
+    distinct = ordered.unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    reason = "later interaction with the same item (data.repeats)"
+    _count(log.height - distinct.height, reason, dropped)
+    return distinct
+
+
+def _keep_core(
+    log: pl.DataFrame, items: pl.DataFrame, data: DataConfig, dropped: Counts
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The largest part of the log in which every user and every item has the fewest asked for.
+
+    Leaving out a user can bring an item below its minimum, and the other way round: so again until
+    nothing changes. Items left without interactions leave the catalogue, unless the filter is off.
+    """
+    least = {"item_id": data.min_item_interactions, "user_id": data.min_user_interactions}
+    if max(least.values()) == 1:
+        return log, items
+    height, before = log.height, -1
+    while log.height != before:
+        before = log.height
+        for column, fewest in least.items():
+            log = log.filter(pl.len().over(column) >= fewest)
+    reason = "interaction outside the core (data.min_user_interactions, min_item_interactions)"
+    _count(height - log.height, reason, dropped)
+    inside = pl.col("item_id").is_in(log["item_id"].unique().implode())
+    items = _drop(items, ~inside, "item outside the core", dropped)
+    return log, _number(items.drop("item"), "item")
+
+
+def _order(log: pl.DataFrame) -> list[str]:
+    """The columns by which a user's interactions are ordered; none: the file's order."""
+    return [column for column in ("timestamp", "position") if column in log.columns]
+
+
 def _choose_users(log: pl.DataFrame, config: Config, dropped: Counts) -> pl.DataFrame:
     """``user``, ``user_id`` of the users that have both something to read and a list to rank."""
     users = log.group_by("user_id").agg(n=pl.len().cast(pl.Int64))
@@ -128,11 +173,10 @@ def needed_interactions(lists: ListsConfig) -> int:
 def _number_interactions(
     log: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame
 ) -> pl.DataFrame:
-    order = [column for column in ("timestamp", "position") if column in log.columns]
     return (
         log.join(users, on="user_id", how="inner", maintain_order="left")
         .join(items.select("item", "item_id"), on="item_id", how="inner", maintain_order="left")
-        .sort(["user", *order], maintain_order=True)  # stable: ties keep the log's order
+        .sort(["user", *_order(log)], maintain_order=True)  # stable: ties keep the log's order
         .select(
             "user",
             "item",
@@ -201,6 +245,6 @@ def _nothing_left(raw: RawLog, log: pl.DataFrame, lists: ListsConfig, dropped: C
         f"lists.chunk_size {lists.chunk_size})",
         found=f"none among {raw.interactions.frame.height} rows of {raw.interactions.path} "
         f"(dropped: {counts}){examples}",
-        remedy="Check the columns under data.columns, or lower lists.min_history or "
-        "lists.chunk_size.",
+        remedy="Check the columns under data.columns, or lower lists.min_history, lists.chunk_size "
+        "or data.min_user_interactions.",
     )

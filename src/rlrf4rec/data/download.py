@@ -18,10 +18,12 @@ log = logging.getLogger(__name__)
 BASE_URL = "https://files.grouplens.org/datasets/movielens"
 TIMEOUT_S = 60
 
-# Published MD5 of each archive; None: it changes, so the '.md5' file beside it is read.
+# Published MD5 of each archive; None: the '.md5' file that is published beside it is read.
 OFFICIAL_ARCHIVES: dict[str, str | None] = {
     "ml-100k": "0e33842e24a9c977be4e0107933c0723",
     "ml-1m": "c4d9eecfca2ab87c1945afe126590906",
+    "ml-20m": None,
+    "ml-25m": None,
     "ml-latest-small": None,
 }
 
@@ -32,7 +34,7 @@ def download_movielens(name: str, folder: Path, *, base_url: str = BASE_URL) -> 
     The folder appears whole or not at all: it is written aside and renamed.
 
     Args:
-        name: ``ml-100k``, ``ml-1m`` or ``ml-latest-small``.
+        name: one of `OFFICIAL_ARCHIVES`.
         folder: where to put it; the files lie in ``folder/name``.
         base_url: where the archives lie, for a mirror.
 

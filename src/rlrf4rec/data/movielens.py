@@ -58,7 +58,7 @@ def load_movielens(path: Path | None) -> RawLog:
 
     Args:
         path: the folder; None: ML-100K as packaged in the `recbole` wheel. A path that does not
-            exist and whose last part is ``ml-100k``, ``ml-1m`` or ``ml-latest-small`` is
+            exist and whose last part is the name of an official archive, such as ``ml-1m``, is
             downloaded into the cache folder, once.
 
     Raises:

@@ -46,12 +46,14 @@ class RawLog:
             ``timestamp`` and ``position``; without the last two, the file's order is the order.
         items: ``item_id``, ``title``, ``details``.
         users: ``user_id``, ``profile``; None where nothing is known of the users.
+        dropped: how many rows the source itself left out, by reason.
     """
 
     name: str
     interactions: RawTable
     items: RawTable
     users: RawTable | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 def require_file(path: Path) -> None:

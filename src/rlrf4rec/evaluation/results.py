@@ -59,7 +59,7 @@ class SystemRow(_Row):
 
     Attributes:
         system: one of `SYSTEMS`, ``tuned_round_<k>``, or a user's own.
-        backbone: the recommender; None where the system uses none (random, popularity).
+        backbone: the recommender; None where the system uses none (random, popularity, …).
         metric: a name of `rlrf4rec.evaluation.metrics.metric_names`.
         mean: over lists; None where none could be scored.
         ci95: from resampled users; None with fewer than two.
@@ -79,7 +79,10 @@ class SystemRow(_Row):
 
 
 class ComparisonRow(_Row):
-    """``a`` minus ``b`` on the same lists; `Comparison` says how ``ci95`` and ``p`` are made."""
+    """``a`` minus ``b`` on the same lists; `Comparison` says how ``ci95`` and ``p`` are made.
+
+    ``text`` is how tables print it: the difference, its 95 % interval and p.
+    """
 
     a: str
     b: str
@@ -91,6 +94,13 @@ class ComparisonRow(_Row):
     n_users: int
     n_lists: int
     kind: str
+
+    @property
+    def text(self) -> str:
+        if self.diff is None or self.ci95 is None or self.p is None:
+            return "n/a"
+        low, high = self.ci95
+        return f"{self.diff:+.3f} ({low:+.3f} to {high:+.3f}), p = {self.p:.3f}"
 
 
 class RewardRow(_Row):

@@ -54,6 +54,7 @@ _BACKBONES = {
     "dlcm": "DLCM",
     "prm": "PRM",
     "setrank": "SetRank",
+    "mir": "MIR",
     "sasrec": "SASRec",
     "gru4rec": "GRU4Rec",
 }

@@ -22,14 +22,22 @@ PAIR_SCHEMA = {
 }
 
 
-def choose_pairs(texts: pl.DataFrame, config: RewardConfig, max_pairs: int | None) -> pl.DataFrame:
+def choose_pairs(
+    texts: pl.DataFrame, config: RewardConfig, max_pairs: int | None, seed: int = 0
+) -> pl.DataFrame:
     """One pair a user: the best well-formed text against the worst text.
+
+    With ``config.structure`` off, the best text is chosen whatever its form.
 
     Args:
         texts: one row a text: ``user``, ``sample``, ``prompt``, ``completion``, ``structure_ok``,
-            ``ndcg``, ``log_likelihood`` (null where not scored).
-        config: the metric to choose by (the other one breaks ties) and the margin.
-        max_pairs: keep those with the widest difference; None keeps all.
+            ``ndcg``, ``log_likelihood`` (null where not scored); with ``config.foreseen`` also
+            ``foreseen``.
+        config: the metric to choose by (the other one breaks ties), the margin, and whether the
+            chosen text must be well-formed.
+        max_pairs: keep a random sample; None keeps all. The widest differences belong to users
+            of extreme taste, and an LLM tuned on these alone writes everybody's text for them.
+        seed: of the sample.
 
     Returns:
         A frame in the standard preference format, see `PAIR_SCHEMA`, sorted by user.
@@ -38,20 +46,26 @@ def choose_pairs(texts: pl.DataFrame, config: RewardConfig, max_pairs: int | Non
         ("ndcg", "log_likelihood") if config.metric == "ndcg" else ("log_likelihood", "ndcg")
     )
     said = texts.filter(pl.col("completion").str.strip_chars() != "")
+    if config.foreseen:
+        first, second = "foreseen", first
     scored = said.drop_nulls([first, second]).with_columns(pl.col(first).alias("reward"))
     worst_first = scored.sort("user", first, second, "sample")
-    chosen = worst_first.filter("structure_ok").group_by("user", maintain_order=True).last()
+    fit = pl.col("structure_ok") if config.structure else pl.lit(True)
+    chosen = worst_first.filter(fit).group_by("user", maintain_order=True).last()
     rejected = worst_first.group_by("user", maintain_order=True).first()
     pairs = _join(chosen, rejected).filter(
         pl.col("chosen_reward") - pl.col("rejected_reward") >= config.margin
     )
-    return _widest(pairs, max_pairs)
+    return _sample(pairs, max_pairs, seed)
 
 
-def choose_random_pairs(texts: pl.DataFrame, pairs: pl.DataFrame, seed: int) -> pl.DataFrame:
+def choose_random_pairs(
+    texts: pl.DataFrame, pairs: pl.DataFrame, seed: int, *, structure: bool = True
+) -> pl.DataFrame:
     """The control: for the users of ``pairs``, a pair chosen without looking at rewards.
 
-    The chosen text is still well-formed: only the recommender's feedback is taken away.
+    With ``structure`` the chosen text is still well-formed: only the recommender's feedback is
+    taken away.
     """
     parts = []
     for user, rows in texts.filter(pl.col("user").is_in(pairs["user"].implode())).group_by(
@@ -60,7 +74,7 @@ def choose_random_pairs(texts: pl.DataFrame, pairs: pl.DataFrame, seed: int) -> 
         rng = np.random.default_rng([seed, int(str(user[0]))])
         said = rows.filter(pl.col("completion").str.strip_chars() != "")
         order = said.sort("sample")[rng.permutation(said.height)]
-        formed = order.filter("structure_ok").head(1)
+        formed = order.filter(pl.col("structure_ok") if structure else pl.lit(True)).head(1)
         if formed.is_empty():
             continue
         other = order.filter(pl.col("completion") != formed["completion"][0]).head(1)
@@ -96,8 +110,9 @@ def _join(chosen: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _widest(pairs: pl.DataFrame, max_pairs: int | None) -> pl.DataFrame:
-    difference = pl.col("chosen_reward") - pl.col("rejected_reward")
-    if max_pairs is not None:
-        pairs = pairs.sort(difference, "user", descending=[True, False]).head(max_pairs)
-    return pairs.sort("user")
+def _sample(pairs: pl.DataFrame, max_pairs: int | None, seed: int) -> pl.DataFrame:
+    pairs = pairs.sort("user")
+    if max_pairs is None or pairs.height <= max_pairs:
+        return pairs
+    rows = np.random.default_rng([seed, max_pairs]).permutation(pairs.height)[:max_pairs]
+    return pairs[np.sort(rows)]

@@ -76,6 +76,7 @@ def fit_reward_models(
     validators: BoolArray,
     *,
     seed: int,
+    practice_rows: IntArray | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> RewardModels:
     """Train one recommender (per seed) for each fold, on the other folds' users.
@@ -91,6 +92,7 @@ def fit_reward_models(
         trainers: ``[u]``, users to learn from and to cross-fit over.
         validators: ``[u]``, users for early stopping.
         seed: of folds and training.
+        practice_rows: see `rlrf4rec.recommenders.fit`.
         on_progress: told how many of how many models are trained.
     """
     from rlrf4rec.recommenders import fit
@@ -114,6 +116,7 @@ def fit_reward_models(
                     train,
                     validators[lists.user],
                     seed=seed * 1000 + index * 100 + offset,
+                    practice_rows=practice_rows,
                 )
             )
             if on_progress is not None:

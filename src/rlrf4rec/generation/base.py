@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,8 +39,20 @@ class Text:
 class Engine(Protocol):
     """Samples texts. The same seed gives the same text, whatever else is in the batch."""
 
-    def sample(self, requests: Sequence[Request], settings: GenerationConfig) -> list[list[Text]]:
-        """One list of texts a request, in the order of its seeds."""
+    def sample(
+        self,
+        requests: Sequence[Request],
+        settings: GenerationConfig,
+        stop_ids: Collection[int] = (),
+    ) -> list[list[Text]]:
+        """One list of texts a request, in the order of its seeds.
+
+        Args:
+            requests: what to write.
+            settings: how to sample.
+            stop_ids: tokens that end a text beside the model's own end-of-text tokens; the one
+                that ended it is left out.
+        """
         ...
 
 

@@ -17,6 +17,8 @@ from rlrf4rec.workspace import fingerprint
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from rlrf4rec.generation.likelihood import LikelihoodScorer
+
 
 def choose_engine(machine: MachineConfig) -> Literal["openvino", "transformers"]:
     """The engine that `auto` stands for: transformers on a GPU, else OpenVINO where installed."""
@@ -34,6 +36,14 @@ def choose_device(machine: MachineConfig) -> Literal["cpu", "cuda"]:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def available_device(machine: MachineConfig) -> Literal["cpu", "cuda"]:
+    """The GPU unless it is not wanted or not there: for work that any device does alike.
+
+    A run that was made on a GPU can so be evaluated without one.
+    """
+    return "cpu" if machine.device == "cpu" else choose_device(MachineConfig())
 
 
 @contextmanager
@@ -71,6 +81,19 @@ def open_engine(
     with TemporaryDirectory(prefix="rlrf4rec-export-") as temporary:
         export_openvino(model_folder, Path(temporary))
         yield OpenVINOEngine(Path(temporary), dtype, eos, machine.kv_cache_gb)
+
+
+def open_scorer(model_folder: Path, machine: MachineConfig, dtype: str) -> LikelihoodScorer:
+    """Load the model at ``model_folder`` to score given answers; always with transformers.
+
+    Args:
+        model_folder: Hugging Face layout.
+        machine: names the device.
+        dtype: ``float32`` or ``bfloat16``.
+    """
+    from rlrf4rec.generation.likelihood import LikelihoodScorer
+
+    return LikelihoodScorer(model_folder, dtype, choose_device(machine))
 
 
 def end_of_text_ids(model_folder: Path) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,27 +60,42 @@ class OpenVINOEngine:
             str(folder), scheduler, "CPU", {"INFERENCE_PRECISION_HINT": hint}
         )
 
-    def sample(self, requests: Sequence[Request], settings: GenerationConfig) -> list[list[Text]]:
+    def sample(
+        self,
+        requests: Sequence[Request],
+        settings: GenerationConfig,
+        stop_ids: Collection[int] = (),
+    ) -> list[list[Text]]:
         """See `Engine.sample`."""
         if not requests:
             return []
         import openvino
 
+        ends = self._eos.union(stop_ids)
         prompts = [
             openvino.Tensor(np.asarray([request.prompt_ids], dtype=np.int64))
             for request in requests
         ]
-        self._pipeline.generate(prompts, [self._settings(settings, 0, 1)] * len(prompts))
+        shared = [
+            prompt
+            for prompt, request in zip(prompts, requests, strict=True)
+            if len(request.seeds) > 1
+        ]
+        if shared:
+            first = self._settings(settings, 0, 1, ends)
+            self._pipeline.generate(shared, [first] * len(shared))
         flat = [
-            (prompt, self._settings(settings, seed, settings.max_new_tokens))
+            (prompt, self._settings(settings, seed, settings.max_new_tokens, ends))
             for prompt, request in zip(prompts, requests, strict=True)
             for seed in request.seeds
         ]
         results = self._pipeline.generate([prompt for prompt, _ in flat], [c for _, c in flat])
-        texts = iter([self._text(result.m_generation_ids[0]) for result in results])
+        texts = iter([_text(result.m_generation_ids[0], ends) for result in results])
         return [[next(texts) for _ in request.seeds] for request in requests]
 
-    def _settings(self, settings: GenerationConfig, seed: int, max_new_tokens: int) -> object:
+    def _settings(
+        self, settings: GenerationConfig, seed: int, max_new_tokens: int, ends: set[int]
+    ) -> object:
         generation = self._genai.GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=True,
@@ -89,12 +104,13 @@ class OpenVINOEngine:
             rng_seed=seed,
             apply_chat_template=False,
         )
-        generation.stop_token_ids = self._eos
+        generation.stop_token_ids = ends
         return generation
 
-    def _text(self, ids: Sequence[int]) -> Text:
-        finished = bool(ids) and ids[-1] in self._eos
-        return Text(tuple(ids[:-1] if finished else ids), finished)
+
+def _text(ids: Sequence[int], ends: set[int]) -> Text:
+    finished = bool(ids) and ids[-1] in ends
+    return Text(tuple(ids[:-1] if finished else ids), finished)
 
 
 def export_openvino(model_folder: Path, output: Path) -> None:

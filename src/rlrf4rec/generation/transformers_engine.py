@@ -7,7 +7,7 @@ still change the last bit of a logit; float32 texts are equal in practice.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from transformers import (
 from transformers import GenerationConfig as ModelGenerationConfig
 
 from rlrf4rec.config import GenerationConfig
+from rlrf4rec.errors import MissingPartError
 from rlrf4rec.generation.base import Request, Text
 
 
@@ -49,7 +50,10 @@ class SeededSampling(LogitsProcessor):
         before = probability.cumsum(dim=-1) - probability
         probability = probability.masked_fill(before >= self._top_p, 0.0)
         cumulative = probability.cumsum(dim=-1)
-        uniform = self._uniform[:, self._step, None].to(scores.device)
+        if self._uniform.device != scores.device:
+            # Once for all steps: a copy to a GPU at every step would make it wait.
+            self._uniform = self._uniform.to(scores.device)
+        uniform = self._uniform[:, self._step, None]
         threshold = uniform * cumulative[:, -1:]
         drawn = (cumulative <= threshold).sum(dim=-1, keepdim=True)
         # Rounding may leave the threshold at the very end, beyond the kept tokens.
@@ -67,9 +71,16 @@ class TransformersEngine:
         dtype: ``float32`` or ``bfloat16``.
         device: ``cpu`` or ``cuda``.
         eos_token_ids: tokens that end a text.
+
+    Raises:
+        MissingPartError: no CUDA device where one is asked for.
     """
 
     def __init__(self, folder: Path, dtype: str, device: str, eos_token_ids: Sequence[int]) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise MissingPartError(
+                "a CUDA device", found="none", remedy="Set machine.device to cpu or auto."
+            )
         # `Any`: the auto classes declare a union that has no `generate`.
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), use_safetensors=True
@@ -83,8 +94,14 @@ class TransformersEngine:
         padding = tokenizer.pad_token_id
         self._padding = self._eos[0] if padding is None else padding
 
-    def sample(self, requests: Sequence[Request], settings: GenerationConfig) -> list[list[Text]]:
+    def sample(
+        self,
+        requests: Sequence[Request],
+        settings: GenerationConfig,
+        stop_ids: Collection[int] = (),
+    ) -> list[list[Text]]:
         """See `Engine.sample`."""
+        ends = sorted({*self._eos, *stop_ids})
         rows = [(request.prompt_ids, seed) for request in requests for seed in request.seeds]
         if not rows:
             return [[] for _ in requests]
@@ -110,12 +127,13 @@ class TransformersEngine:
                 top_p=None,
                 top_k=None,
                 max_new_tokens=settings.max_new_tokens,
-                eos_token_id=self._eos,
+                eos_token_id=ends,
                 pad_token_id=self._padding,
             )
-        texts = iter([self._text(row) for row in output[:, width:].tolist()])
+        texts = iter([_text(row, ends) for row in output[:, width:].tolist()])
         return [[next(texts) for _ in request.seeds] for request in requests]
 
-    def _text(self, ids: list[int]) -> Text:
-        end = next((place for place, token in enumerate(ids) if token in self._eos), None)
-        return Text(tuple(ids if end is None else ids[:end]), end is not None)
+
+def _text(ids: list[int], ends: Collection[int]) -> Text:
+    end = next((place for place, token in enumerate(ids) if token in ends), None)
+    return Text(tuple(ids if end is None else ids[:end]), end is not None)

@@ -7,6 +7,7 @@ import numpy as np
 from rlrf4rec.records import Dataset, Float32Array, Histories
 
 _HISTORY_ITEMS = 12
+_PRACTICE_ITEMS = (2, 6)
 
 
 def item_texts(dataset: Dataset) -> list[str]:
@@ -25,6 +26,35 @@ def history_texts(dataset: Dataset, histories: Histories, positive_rating: float
     texts = item_texts(dataset)
     liked = liked_items(histories, positive_rating)
     return ["; ".join(texts[item] for item in items[::-1][:_HISTORY_ITEMS]) for items in liked]
+
+
+def practice_texts(
+    dataset: Dataset, histories: Histories, positive_rating: float, n_texts: int, seed: int
+) -> list[list[str]]:
+    """Texts that only training reads: a few random liked items of the reading history.
+
+    They teach a recommender what texts say about items, on texts that are sure to say it; the
+    LLM's own texts alone are few and often wrong.
+
+    Args:
+        dataset: names the items.
+        histories: ``[u, h]``.
+        positive_rating: what counts as liked.
+        n_texts: texts a user.
+        seed: of the draws; a user's texts do not depend on the other users.
+
+    Returns:
+        ``[n_texts][u]``; empty for a user who liked nothing.
+    """
+    texts = item_texts(dataset)
+    drawn: list[list[str]] = [[] for _ in range(n_texts)]
+    for user, items in enumerate(liked_items(histories, positive_rating)):
+        for number, of_draw in enumerate(drawn):
+            rng = np.random.default_rng([seed, user, number])
+            size = int(rng.integers(_PRACTICE_ITEMS[0], _PRACTICE_ITEMS[1] + 1))
+            some = rng.permutation(len(items))[:size]
+            of_draw.append("; ".join(texts[items[place]] for place in sorted(some)))
+    return drawn
 
 
 def profile_vectors(histories: Histories, item_vectors: Float32Array) -> Float32Array:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from jinja2 import TemplateError
 
 from rlrf4rec.errors import ConfigError
+from rlrf4rec.prompts.structure import MAX_LINE_CHARACTERS
 from rlrf4rec.prompts.templates import Example, Template
 
 if TYPE_CHECKING:
@@ -95,15 +96,31 @@ class PromptWriter:
             )
         return prompt
 
-    def clean(self, text: str) -> str:
+    def write_ranking(self, text: str) -> str:
+        """The prompt that asks for a title, with the answer's first words given.
+
+        Args:
+            text: what the LLM wrote about the user; empty: the same question without it.
+        """
+        ranking = self._template.ranking
+        # A sampled text is no instruction either: it may spell out the chat template's marks.
+        lines = [self.clean(line, MAX_LINE_CHARACTERS) for line in text.split("\n")]
+        question = ranking.question.format(text="\n".join(line for line in lines if line))
+        messages = [
+            {"role": "system", "content": ranking.system},
+            {"role": "user", "content": question.strip()},
+        ]
+        return self._chat(messages) + ranking.first_words
+
+    def clean(self, text: str, limit: int = MAX_FIELD_CHARACTERS) -> str:
         """One line of harmless text: no control characters, no chat marks, bounded length."""
         for token in self._special:
             text = text.replace(token, " ")
-        text = _MARKS.sub(" ", text[: 4 * MAX_FIELD_CHARACTERS])
+        text = _MARKS.sub(" ", text[: 4 * limit])
         text = "".join(
             " " if unicodedata.category(character)[0] in "CZ" else character for character in text
         )
-        return " ".join(text.split())[:MAX_FIELD_CHARACTERS]
+        return " ".join(text.split())[:limit]
 
     def _tokens(self, prompt: str) -> int:
         return len(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])

@@ -18,6 +18,7 @@ _PLACEHOLDERS = {
     "profile": {"profile"},
     "history.rated": {"profile", "liked", "disliked"},
     "history.unrated": {"profile", "history"},
+    "ranking.question": {"text"},
 }
 
 
@@ -41,12 +42,31 @@ class Example(BaseModel):
     answer: str
 
 
+class Ranking(BaseModel):
+    """How the LLM is asked for an item's title (system ``llm_zero_shot``).
+
+    The defaults fit any domain, so that a template of one's own may leave this out.
+
+    Attributes:
+        system: the system message.
+        question: holds the user's preference text; asked without it, it calibrates.
+        first_words: the answer's beginning; a title follows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: str = "You recommend one thing that a person would enjoy."
+    question: str = "{text}\n\nWhat would this person enjoy?"
+    first_words: str = "This person would enjoy:"
+
+
 class Template(BaseModel):
     """What a domain asks of the LLM.
 
     Attributes:
         factors: the scenario factors; an answer has one line ``Factor: …`` for each, in this order.
         first_words: the answer's beginning, given to the LLM; it starts with the first factor.
+        ranking: how it is asked to recommend, after it has written.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,6 +80,7 @@ class Template(BaseModel):
     factors: Annotated[list[str], Field(min_length=1)]
     first_words: str
     examples: list[Example] = []
+    ranking: Ranking = Ranking()
 
     @model_validator(mode="after")
     def _placeholders_fit(self) -> Template:
@@ -68,6 +89,7 @@ class Template(BaseModel):
             "profile": self.profile,
             "history.rated": self.history.rated,
             "history.unrated": self.history.unrated,
+            "ranking.question": self.ranking.question,
         }
         for name, text in texts.items():
             found = {

@@ -1,4 +1,4 @@
-"""The multi-head attention block that PRM and SetRank are made of."""
+"""The multi-head attention block that PRM, SetRank and MIR are made of."""
 
 from __future__ import annotations
 

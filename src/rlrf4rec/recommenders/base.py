@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
-from rlrf4rec.recommenders.features import CandidateFeatures, Prepared, Sizes, TextFeatures, Texts
+from rlrf4rec.recommenders.features import (
+    CandidateFeatures,
+    Prepared,
+    ReadItems,
+    Sizes,
+    TextFeatures,
+    Texts,
+)
 
 
 class Recommender(nn.Module, ABC):
@@ -58,13 +65,16 @@ class Reranker(Recommender):
     reads_order: ClassVar[bool]
     """Whether `compare` wants the candidates best first."""
 
+    reads_history: ClassVar[bool] = False
+    """Whether `compare` is also given what the list's user read; otherwise ``history`` is None."""
+
     def __init__(self, config: RecommenderConfig, knowledge: KnowledgeConfig, sizes: Sizes) -> None:
         super().__init__()
         self.sizes = sizes
         self.features = CandidateFeatures(config, knowledge, sizes)
 
     @abstractmethod
-    def compare(self, features: Tensor) -> Tensor:
+    def compare(self, features: Tensor, history: ReadItems | None = None) -> Tensor:
         """``[b, l, c]`` candidates of one list, best first if `reads_order`, to ``[b, l]``."""
 
     def rank(
@@ -73,12 +83,17 @@ class Reranker(Recommender):
         """`forward` with the texts already taken in; ``rows`` point into ``texts.user``."""
         features, alone = self.features(prepared, texts, users, items, rows)
         shape = alone.shape
-        scores = self._in_context(features.flatten(0, 1), alone.flatten(0, 1))
+        history = None
+        if self.reads_history:
+            # Lists of several texts lie flat, text by text within a list; so does their history.
+            owners = users.repeat_interleave(shape[1])
+            history = self.features.read_items(prepared, texts, owners)
+        scores = self._in_context(features.flatten(0, 1), alone.flatten(0, 1), history)
         return scores.view(shape).expand(-1, rows.shape[1], -1)
 
-    def _in_context(self, features: Tensor, alone: Tensor) -> Tensor:
+    def _in_context(self, features: Tensor, alone: Tensor, history: ReadItems | None) -> Tensor:
         if not self.reads_order:
-            return alone + self.compare(features)
+            return alone + self.compare(features, history)
         order = alone.detach().argsort(dim=1, descending=True, stable=True)
         ranked = features.gather(1, order.unsqueeze(-1).expand_as(features))
-        return alone.scatter_add(1, order, self.compare(ranked))
+        return alone.scatter_add(1, order, self.compare(ranked, history))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.recommenders.base import Reranker
-from rlrf4rec.recommenders.features import Sizes
+from rlrf4rec.recommenders.features import ReadItems, Sizes
 
 N_READINGS = 4
 """Readings of the local context that the attention compares a candidate with (the paper's k)."""
@@ -32,7 +32,7 @@ class DLCM(Reranker):
         self.value = nn.Linear(N_READINGS, 1, bias=False)
         nn.init.zeros_(self.value.weight)
 
-    def compare(self, features: Tensor) -> Tensor:
+    def compare(self, features: Tensor, history: ReadItems | None = None) -> Tensor:
         """``[b, l, c]`` best first, to ``[b, l]``."""
         upwards, state = self.reader(features.flip(1))
         outputs = self.dropout(upwards.flip(1))

@@ -20,13 +20,20 @@ lists, SetRank, three folds): a text that says nothing should cost nothing."""
 
 
 def make_optimizer(model: Recommender, config: RecommenderConfig) -> torch.optim.Optimizer:
-    """AdamW; the weights that read text go at `TEXT_PACE`."""
+    """AdamW; the weights that read text go at `TEXT_PACE`, the items' biases without decay."""
     text = model.features.text_parameters()
     in_text = {id(weight) for weight in text}
-    rest = [weight for weight in model.parameters() if id(weight) not in in_text]
+    # Decay would pull items towards one another, away from the odds they start at.
+    bias = model.features.item_bias.weight
+    apart = {*in_text, id(bias)}
+    rest = [weight for weight in model.parameters() if id(weight) not in apart]
     rate = config.learning_rate
     return torch.optim.AdamW(
-        [{"params": rest, "lr": rate}, {"params": text, "lr": rate * TEXT_PACE}],
+        [
+            {"params": rest, "lr": rate},
+            {"params": text, "lr": rate * TEXT_PACE},
+            {"params": [bias], "lr": rate, "weight_decay": 0.0},
+        ],
         weight_decay=config.weight_decay,
         fused=True,
     )

@@ -63,6 +63,23 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class ReadItems:
+    """What the users of ``b`` lists read, for a backbone that compares candidates with it.
+
+    Attributes:
+        items: ``[b, h, e]``, ID embeddings, oldest first; padded at the end.
+        text: ``[b, h, c]``, adapted texts, or None.
+        ratings: ``[b, h]``, as in `Prepared`.
+        mask: ``[b, h]``, true at a read item.
+    """
+
+    items: Tensor
+    text: Tensor | None
+    ratings: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
 class Texts:
     """Each text as the recommender takes it in: computed once a step, not once a candidate.
 
@@ -81,6 +98,9 @@ class Texts:
 
 class TextFeatures(nn.Module):
     """How any recommender takes text in: its space, adaptor and learned match."""
+
+    item_bias: nn.Embedding
+    """What an item brings for every user, ``[i, 1]``; `fit` starts it at the item's odds."""
 
     def _hear_texts(
         self, config: RecommenderConfig, knowledge: KnowledgeConfig, sizes: Sizes, width: int
@@ -220,6 +240,20 @@ class CandidateFeatures(TextFeatures):
         hidden = self.dropout(gelu(hidden))
         return hidden, score + self.alone(hidden).squeeze(-1)
 
+    def read_items(self, prepared: Prepared, texts: Texts, users: Tensor) -> ReadItems:
+        """The reading histories of users ``[b]``; in training, whole read items are dropped."""
+        items = prepared.history_items[users]
+        return ReadItems(
+            self.read(items),
+            None if texts.item is None else embedding(items, texts.item),
+            prepared.history_ratings[users],
+            self._kept(prepared.history_mask[users]),
+        )
+
+    def _kept(self, mask: Tensor) -> Tensor:
+        # Whole read items are dropped: a shorter history is one that could have been.
+        return mask & (torch.rand(mask.shape) >= self.drop_read) if self.training else mask
+
     def _interest(self, prepared: Prepared, users: Tensor, candidate: Tensor) -> Tensor:
         """Target attention: what the user read, weighted by its likeness to each candidate.
 
@@ -227,10 +261,7 @@ class CandidateFeatures(TextFeatures):
         user disliked speaks against what resembles it.
         """
         ratings = prepared.history_ratings[users].unsqueeze(-1)
-        mask = prepared.history_mask[users].unsqueeze(1)
-        if self.training:
-            # Whole read items are dropped: a shorter history is one that could have been.
-            mask = mask & (torch.rand(mask.shape) >= self.drop_read)
+        mask = self._kept(prepared.history_mask[users].unsqueeze(1))
         read = self.read(prepared.history_items[users])
         keys = read + ratings * self.rating_key
         values = read * (self.rating_weight[0] + self.rating_weight[1] * ratings)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.recommenders.attention import AttentionBlock
 from rlrf4rec.recommenders.base import Reranker
-from rlrf4rec.recommenders.features import Sizes
+from rlrf4rec.recommenders.features import ReadItems, Sizes
 
 
 class PRM(Reranker):
@@ -32,7 +32,7 @@ class PRM(Reranker):
         self.value = nn.Linear(hidden, 1, bias=False)
         nn.init.zeros_(self.value.weight)
 
-    def compare(self, features: Tensor) -> Tensor:
+    def compare(self, features: Tensor, history: ReadItems | None = None) -> Tensor:
         """``[b, l, c]`` best first, to ``[b, l]``."""
         # A list longer than those of training: the places beyond share the last one.
         places = torch.arange(features.shape[1]).clamp_max(self.sizes.list_size - 1)

@@ -8,6 +8,7 @@ from rlrf4rec.errors import ConfigError
 from rlrf4rec.recommenders.base import Recommender
 from rlrf4rec.recommenders.dlcm import DLCM
 from rlrf4rec.recommenders.gru4rec import GRU4Rec
+from rlrf4rec.recommenders.mir import MIR
 from rlrf4rec.recommenders.prm import PRM
 from rlrf4rec.recommenders.sasrec import SASRec
 from rlrf4rec.recommenders.sequential import SequentialRecommender
@@ -17,13 +18,14 @@ BACKBONES: dict[str, type[Recommender]] = {
     "dlcm": DLCM,
     "prm": PRM,
     "setrank": SetRank,
+    "mir": MIR,
     "sasrec": SASRec,
     "gru4rec": GRU4Rec,
 }
 
 
 def resolve_backbone(name: str) -> type[Recommender]:
-    """The class behind a name of `BACKBONES` or a ``package.module:Class`` of your own.
+    """The class behind a name in `BACKBONES` or a ``package.module:Class`` of your own.
 
     Raises:
         ConfigError: unknown name, nothing at that path, or a class that is no `Recommender`.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.recommenders.attention import AttentionBlock
 from rlrf4rec.recommenders.base import Reranker
-from rlrf4rec.recommenders.features import Sizes
+from rlrf4rec.recommenders.features import ReadItems, Sizes
 
 
 class SetRank(Reranker):
@@ -27,7 +27,7 @@ class SetRank(Reranker):
         self.value = nn.Linear(config.hidden_dim, 1, bias=False)
         nn.init.zeros_(self.value.weight)
 
-    def compare(self, features: Tensor) -> Tensor:
+    def compare(self, features: Tensor, history: ReadItems | None = None) -> Tensor:
         """``[b, l, c]`` in any order, to ``[b, l]``."""
         for block in self.blocks:
             features = block(features)

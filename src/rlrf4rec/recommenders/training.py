@@ -16,6 +16,7 @@ from rlrf4rec.recommenders.epochs import make_optimizer, run_epochs
 from rlrf4rec.recommenders.features import Prepared, Sizes
 from rlrf4rec.recommenders.fitted import Epoch, FittedRecommender
 from rlrf4rec.recommenders.inputs import ListInputs, check_lists, check_rows
+from rlrf4rec.recommenders.item_odds import item_log_odds
 from rlrf4rec.recommenders.registry import resolve_backbone
 from rlrf4rec.records import PADDING, BoolArray, CandidateLists, IntArray
 
@@ -53,6 +54,7 @@ def fit(
     validation: BoolArray,
     *,
     seed: int,
+    practice_rows: IntArray | None = None,
 ) -> FittedRecommender:
     """Train a knowledge-augmented reranker; the same arguments give the same recommender.
 
@@ -72,6 +74,8 @@ def fit(
         train: ``[n]``, lists to learn from.
         validation: ``[n]``, lists to stop by; none: all `max_epochs` are trained.
         seed: of initial weights, dropout, the order of lists and the choice of texts.
+        practice_rows: ``[n, m]``, further texts of each list's user, as `knowledge_rows`, that are
+            read in training epochs but are not what the recommender will be asked to rank with.
 
     Raises:
         ConfigError: unknown backbone.
@@ -82,6 +86,10 @@ def fit(
         n_items = max(n_items, int(lists.items.max(initial=PADDING)) + 1)
     check_lists(lists, inputs, n_items)
     check_rows(knowledge_rows, lists, inputs)
+    alternatives = knowledge_rows
+    if practice_rows is not None:
+        check_rows(practice_rows, lists, inputs)
+        alternatives = np.concatenate([knowledge_rows, practice_rows], axis=1)
     positives = lists.labels.sum(1)
     telling = (positives > 0) & (positives < lists.labels.shape[1])
     train_rows, validation_rows = (np.flatnonzero(part & telling) for part in (train, validation))
@@ -103,8 +111,17 @@ def fit(
         torch.manual_seed(seed)
         model = resolve_backbone(backbone)(config, knowledge, sizes)
         _learn_text_space(model, inputs, knowledge_rows[train_rows])
+        _start_from_odds(model, lists.select(train_rows))
         history = _Training(
-            config, model, inputs, lists, knowledge_rows, train_rows, validation_rows, seed
+            config,
+            model,
+            inputs,
+            lists,
+            alternatives,
+            knowledge_rows[:, :VALIDATION_TEXTS],
+            train_rows,
+            validation_rows,
+            seed,
         ).run()
     return FittedRecommender(backbone, config, knowledge, model, history)
 
@@ -117,7 +134,8 @@ class _Training:
     model: Recommender
     inputs: ListInputs
     lists: CandidateLists
-    knowledge_rows: IntArray
+    alternatives: IntArray
+    validation_texts: IntArray
     train_rows: IntArray
     validation_rows: IntArray
     seed: int
@@ -154,7 +172,7 @@ class _Training:
 
     def _draw_texts(self, rng: np.random.Generator, chosen: IntArray) -> IntArray:
         """``[n, 1]``: one text a user, the same in all the user's lists but the silent ones."""
-        rows = self.knowledge_rows[chosen]
+        rows = self.alternatives[chosen]
         present = rows >= 0
         # The texts that are there first, so that a column below their number is never "none".
         packed = np.take_along_axis(rows, np.argsort(~present, axis=1, kind="stable"), axis=1)
@@ -167,7 +185,7 @@ class _Training:
     @torch.no_grad()
     def _validation_loss(self, prepared: Prepared) -> float:
         self.model.eval()
-        texts = self.knowledge_rows[self.validation_rows, :VALIDATION_TEXTS]
+        texts = self.validation_texts[self.validation_rows]
         total = 0.0
         for users, items, labels, rows in self._batches(self.validation_rows, texts):
             loss = list_loss(self.model(prepared, users, items, rows), labels.unsqueeze(1))
@@ -198,6 +216,16 @@ def _learn_text_space(model: Recommender, inputs: ListInputs, rows: IntArray) ->
         user = inputs.user_knowledge[torch.from_numpy(read)] if len(read) else None
     item = inputs.item_knowledge if "item" in model.features.kinds else None
     space.learn(item, user)
+
+
+@torch.no_grad()
+def _start_from_odds(model: Recommender, lists: CandidateLists) -> None:
+    shown, positive = (
+        np.bincount(items.reshape(-1), minlength=model.sizes.n_items).astype(np.float64)
+        for items in (lists.items, lists.items[lists.labels > 0])
+    )
+    odds = item_log_odds(shown, positive)
+    model.features.item_bias.weight.copy_(torch.from_numpy(odds).unsqueeze(1))
 
 
 def _rank_within(groups: IntArray) -> IntArray:

@@ -28,7 +28,7 @@ def deploy(world: World, trail: Trail) -> Stage:
     def work(writer: StageWriter) -> None:
         texts = held_out_texts(world, last.samples, config.evaluation.n_samples)
         vectors = encode_texts(world, texts)
-        inputs, rows = text_inputs(world, texts, vectors)
+        inputs, rows, practice = text_inputs(world, texts, vectors)
         lists = world.lists()
         validation = (world.folds.role == "validation")[lists.user]
         recommender = fit(
@@ -41,6 +41,7 @@ def deploy(world: World, trail: Trail) -> Stage:
             ~validation,
             validation,
             seed=config.seed,
+            practice_rows=practice[lists.user],
         )
         recommender.save(writer.folder / "recommender")
         _write_vectors(writer, world, vectors, rows)

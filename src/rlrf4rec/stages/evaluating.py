@@ -18,6 +18,7 @@ from rlrf4rec.stages.systems import trained_systems
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.trials import load_scores, run_system, tested_lists, worker_pool
 from rlrf4rec.stages.world import World
+from rlrf4rec.stages.zero_shot import read_titles, zero_shot_scores
 from rlrf4rec.workspace import Stage
 
 PerList = dict[str, FloatArray]
@@ -37,12 +38,15 @@ _RIVALS = (
     "untuned",
     "best_of_n",
 )
+_WITH_HISTORY = "_with_history"
 _PAIRS = [
     ("id", "popularity"),
     ("id", "first_stage"),
+    ("id", "llm_zero_shot"),
     ("profile", "id"),
     ("untuned", "id"),
     ("untuned", "shuffled"),
+    ("untuned", "llm_zero_shot"),
     ("random_pairs", "untuned"),
     ("best_of_n", "untuned"),
 ]
@@ -63,12 +67,17 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
     system_rows: list[SystemRow] = []
     comparison_rows: list[ComparisonRow] = []
     stages: dict[str, dict[str, Stage]] = {}
+    zero_shot: list[Stage] = []
     with worker_pool(config.machine.processes) as pool:
         for kind in config.evaluation.kinds:
-            tested = _tested(world, kind)
+            titles = None
+            if config.evaluation.zero_shot:
+                titles = read_titles(world, trail.rounds[0].samples, kind)
+                zero_shot.append(titles)
+            tested = Tested.of_kind(world, kind)
             untrained = {
                 name: _metrics(world, tested, scores[None])
-                for name, scores in _untrained_scores(world, tested).items()
+                for name, scores in untrained_scores(world, tested, titles).items()
             }
             trained: dict[str, dict[str, PerList]] = {}
             for system in systems:
@@ -94,7 +103,10 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
         comparisons=comparison_rows,
         rewards=_rewards(world, trail),
         seconds=seconds_by_step(
-            world, trail, [stage for by_name in stages.values() for stage in by_name.values()]
+            world,
+            trail,
+            [stage for by_name in stages.values() for stage in by_name.values()],
+            zero_shot,
         ),
         config=json.loads(config.model_dump_json(exclude={"machine": True, "data": _PATHS})),
     )
@@ -102,7 +114,7 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
 
 
 @dataclass(frozen=True)
-class _Tested:
+class Tested:
     """Tested lists, and what training may know of their candidates.
 
     Attributes:
@@ -113,29 +125,36 @@ class _Tested:
     lists: CandidateLists
     known: FloatArray
 
+    @classmethod
+    def of_kind(cls, world: World, kind: str) -> Tested:
+        """A test user's feedback is not counted as known."""
+        lists = world.lists(kind).select(tested_lists(world, kind))
+        known = np.zeros(lists.items.shape)
+        fold = world.folds.fold
+        for number in range(int(fold.max()) + 1):
+            counts = popularity(world.dataset, fold != number, world.histories)
+            rows = fold[lists.user] == number
+            known[rows] = counts[lists.items[rows]]
+        return cls(lists, known)
 
-def _tested(world: World, kind: str) -> _Tested:
-    """A test user's feedback is not counted as known."""
-    lists = world.lists(kind).select(tested_lists(world, kind))
-    known = np.zeros(lists.items.shape)
-    fold = world.folds.fold
-    for number in range(int(fold.max()) + 1):
-        counts = popularity(world.dataset, fold != number, world.histories)
-        rows = fold[lists.user] == number
-        known[rows] = counts[lists.items[rows]]
-    return _Tested(lists, known)
 
+def untrained_scores(world: World, tested: Tested, titles: Stage | None) -> dict[str, FloatArray]:
+    """Systems without a recommender, ``[n, l]``.
 
-def _untrained_scores(world: World, tested: _Tested) -> dict[str, FloatArray]:
-    """Random order, popularity and, where there is one, the first stage's order; ``[n, l]``."""
+    Random order; popularity; the first stage's order, where the candidates were retrieved; the LLM
+    by itself, where its likelihoods were computed.
+    """
+    lists = tested.lists
     rng = np.random.default_rng([world.config.seed, 2])
-    scores = {"random": rng.random(tested.lists.items.shape), "popularity": tested.known}
-    if tested.lists.first_stage is not None:
-        scores["first_stage"] = tested.lists.first_stage.astype(np.float64)
+    scores = {"random": rng.random(lists.items.shape), "popularity": tested.known}
+    if lists.first_stage is not None:
+        scores["first_stage"] = lists.first_stage.astype(np.float64)
+    if titles is not None:
+        scores["llm_zero_shot"] = zero_shot_scores(world, titles, lists.kind)
     return scores
 
 
-def _metrics(world: World, tested: _Tested, scores: FloatArray | Float32Array) -> PerList:
+def _metrics(world: World, tested: Tested, scores: FloatArray | Float32Array) -> PerList:
     """Metrics of each list, from scores ``[seeds, n, l]``."""
     seeds, n, size = scores.shape
     labels = np.tile(tested.lists.labels, (seeds, 1))
@@ -186,7 +205,7 @@ def _comparison_rows(
     trained: dict[str, dict[str, PerList]],
 ) -> list[ComparisonRow]:
     rows = []
-    for a, b in _compared(trained, untrained):
+    for a, b in _compared(untrained, trained):
         for backbone in world.config.evaluation.backbones:
             ours = trained[a][backbone]
             theirs = untrained[b] if b in untrained else trained[b][backbone]
@@ -215,10 +234,17 @@ def _comparison_rows(
 
 
 def _compared(
-    trained: dict[str, dict[str, PerList]], untrained: dict[str, PerList]
+    untrained: dict[str, PerList], trained: dict[str, dict[str, PerList]]
 ) -> list[tuple[str, str]]:
-    tuned = [name for name in trained if name.startswith("tuned_round_")]
+    joined = [name for name in trained if name.endswith(_WITH_HISTORY)]
+    tuned = [name for name in trained if name.startswith("tuned_round_") and name not in joined]
     pairs = [(name, rival) for name in tuned[::-1] for rival in _RIVALS]
+    pairs += [
+        (name, rival)
+        for name in joined[::-1]
+        for rival in ("id", "profile", "history_text", f"untuned{_WITH_HISTORY}")
+        if name != rival
+    ]
     pairs += list(zip(tuned[1:], tuned[:-1], strict=True)) + _PAIRS
     known = {*trained, *untrained}
     return [(a, b) for a, b in pairs if a in trained and b in known]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 
@@ -10,22 +12,26 @@ from rlrf4rec.feedback import (
     choose_pairs,
     choose_random_pairs,
     fit_reward_models,
+    foreseen_rewards,
     reward_texts,
 )
-from rlrf4rec.knowledge.texts import history_texts
+from rlrf4rec.knowledge.texts import history_texts, profile_vectors
 from rlrf4rec.recommenders import ListInputs
-from rlrf4rec.records import BoolArray, Float32Array, IntArray
+from rlrf4rec.records import BoolArray, Float32Array, FloatArray, IntArray
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
 
 
-def encode_texts(world: World, texts: pl.DataFrame) -> Float32Array:
+def encode_texts(
+    world: World, texts: pl.DataFrame, *, join_history: bool | None = None
+) -> Float32Array:
     """Vectors of sampled texts, ``[len(texts), d]``, in the frame's order.
 
-    With `knowledge.join_history` the reading history's text goes before the LLM's.
+    With `join_history` (None: as `knowledge.join_history` says) the reading history's text goes
+    before the LLM's.
     """
     answers = texts["text"].to_list()
-    if world.config.knowledge.join_history:
+    if world.config.knowledge.join_history if join_history is None else join_history:
         read = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
         answers = [
             f"{read[user]}\n{answer}" for user, answer in zip(texts["user"], answers, strict=True)
@@ -65,7 +71,7 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
     def work(writer: StageWriter) -> None:
         trainers, validators = training_users(world, half)
         texts = _of_users(samples.frame("samples.parquet"), trainers | validators)
-        inputs, rows = text_inputs(world, texts, encode_texts(world, texts))
+        inputs, rows, practice = text_inputs(world, texts, encode_texts(world, texts))
         lists = world.lists()
         models = fit_reward_models(
             config.reward,
@@ -77,6 +83,7 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
             trainers,
             validators,
             seed=config.seed,
+            practice_rows=practice[lists.user],
             on_progress=on_progress,
         )
         models.save(writer.folder / "models")
@@ -111,7 +118,7 @@ def judge(world: World, name: str, samples: Stage, judges: Stage, half: int) -> 
 
 def rewarded_texts(world: World, models: RewardModels, texts: pl.DataFrame) -> pl.DataFrame:
     """Texts (``user``, ``sample``, ``text``) with their rewards on the users' lists beside them."""
-    inputs, rows = text_inputs(world, texts, encode_texts(world, texts))
+    inputs, rows, _ = text_inputs(world, texts, encode_texts(world, texts))
     lists = world.lists()
     lists = lists.select(np.isin(lists.user, texts["user"].unique().to_numpy()))
     rewards = reward_texts(models, inputs, lists, rows[lists.user], k=world.config.reward.k)
@@ -131,13 +138,18 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
             .join(prompts.frame("prompts.parquet").select("user", "prompt"), on="user")
             .with_columns(pl.col("text").str.strip_prefix(first_words).alias("completion"))
         )
-        pairs = choose_pairs(texts, config.reward, config.alignment.max_pairs)
+        if config.reward.foreseen:
+            texts = texts.with_columns(pl.Series("foreseen", _foreseen(world, texts)))
+        pairs = choose_pairs(texts, config.reward, config.alignment.max_pairs, config.seed)
         if random:
-            pairs = choose_random_pairs(texts, pairs, config.seed)
+            pairs = choose_random_pairs(
+                texts, pairs, config.seed, structure=config.reward.structure
+            )
         writer.write_frame("pairs.parquet", pairs)
 
     settings = {
         "reward": config.reward.model_dump(),
+        "knowledge": config.knowledge.model_dump(),
         "max_pairs": config.alignment.max_pairs,
         "random": random,
         "seed": config.seed,
@@ -146,28 +158,60 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
     return world.workspace.stage(f"{name}/{folder}", settings, [rewards, prompts], work)
 
 
+def _foreseen(world: World, texts: pl.DataFrame) -> FloatArray:
+    return foreseen_rewards(
+        texts[world.config.reward.metric].cast(pl.Float64).fill_null(np.nan).to_numpy(),
+        texts["user"].to_numpy().astype(np.int64),
+        encode_texts(world, texts),
+        profile_vectors(world.histories, world.item_vectors),
+        world.item_vectors,
+        seed=world.config.seed,
+    )
+
+
 def training_users(world: World, half: int) -> tuple[BoolArray, BoolArray]:
     """The users a half's policy and reward models learn from, and its validation users."""
     own = world.folds.half == half
     return own & (world.folds.role == "train"), own & (world.folds.role == "validation")
 
 
-def text_inputs(
-    world: World, texts: pl.DataFrame, vectors: Float32Array
-) -> tuple[ListInputs, IntArray]:
-    """What a recommender reads, and each user's rows of ``vectors``, ``[u, s]``.
+class TextInputs(NamedTuple):
+    """What a recommender reads.
+
+    Attributes:
+        inputs: histories and vectors.
+        rows: each user's texts among the vectors, ``[u, s]``; -1: none.
+        practice: texts that only training reads, likewise, ``[u, m]``.
+    """
+
+    inputs: ListInputs
+    rows: IntArray
+    practice: IntArray
+
+
+def text_inputs(world: World, texts: pl.DataFrame, vectors: Float32Array) -> TextInputs:
+    """Inputs with the given texts, whose vectors are ``[len(texts), d]``.
 
     Without user knowledge no text is heard: nobody has a row.
     """
     knowledge = world.config.knowledge
+    practice = world.practice
     inputs = ListInputs.from_numpy(
         world.histories,
         world.item_vectors if knowledge.item else None,
-        vectors if knowledge.user else None,
+        np.concatenate([vectors, practice.vectors]) if knowledge.user else None,
         world.dataset.n_items,
     )
     rows = text_rows(world.dataset.n_users, texts)
-    return inputs, rows if knowledge.user else np.full_like(rows, -1)
+    practice_rows = shift(practice.rows, len(vectors))
+    if not knowledge.user:
+        rows, practice_rows = np.full_like(rows, -1), np.full_like(practice_rows, -1)
+    return TextInputs(inputs, rows, practice_rows)
+
+
+def shift(rows: IntArray, offset: int) -> IntArray:
+    """Row numbers in an array that begins ``offset`` rows earlier; -1 stays "none"."""
+    return np.where(rows < 0, rows, rows + offset)
 
 
 def _of_users(texts: pl.DataFrame, users: BoolArray) -> pl.DataFrame:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage
 
 
-def seconds_by_step(world: World, trail: Trail, evaluation: Iterable[Stage]) -> dict[str, float]:
+def seconds_by_step(
+    world: World, trail: Trail, evaluation: Iterable[Stage], zero_shot: Collection[Stage]
+) -> dict[str, float]:
     """Wall seconds by step and round (``generate/0``), over all attempts."""
     seconds = {
         "data": world.data.seconds,
@@ -30,6 +32,8 @@ def seconds_by_step(world: World, trail: Trail, evaluation: Iterable[Stage]) -> 
     if trail.random_pairs is not None:
         seconds["tune/random_pairs"] = _total(trail.random_pairs.tuning.values())
         seconds["generate/random_pairs"] = _total(trail.random_pairs.samples.values())
+    if zero_shot:
+        seconds["zero_shot"] = _total(zero_shot)
     seconds["evaluate"] = _total(evaluation)
     return seconds
 

@@ -26,12 +26,14 @@ class System:
         rows: ``[u, 2, a]``: alternatives for a user's lists of even and of odd feedback chunks.
             Only ``best_of_n`` tells the two apart.
         needs: the stages that this came from.
+        reads: ``[u]``, whose texts each user reads; None: everybody his own.
     """
 
     name: str
     vectors: Float32Array | None
     rows: IntArray
     needs: tuple[Stage, ...] = ()
+    reads: IntArray | None = None
 
     def list_rows(self, lists: CandidateLists) -> IntArray:
         """Alternatives of each list, ``[n, a]``."""
@@ -41,10 +43,13 @@ class System:
 def trained_systems(world: World, trail: Trail) -> list[System]:
     """Every system that trains a recommender, in the order of the table."""
     systems = [_without_text(world), _profile(world), _history_text(world)]
-    tuned = [
-        _texts_of(world, f"tuned_round_{current.number}", current) for current in trail.rounds[1:]
-    ]
+    tuned = [_texts_of(world, _name(current), current) for current in trail.rounds[1:]]
     untuned = _texts_of(world, "untuned", trail.rounds[0])
+    if world.config.evaluation.with_history:
+        systems += [
+            _texts_of(world, f"{_name(current)}_with_history", current, join_history=True)
+            for current in trail.rounds
+        ]
     systems += [_shuffled(world, tuned[-1] if tuned else untuned), untuned]
     systems.append(_best_of_n(world, trail.rounds[0]))
     if trail.random_pairs is not None:
@@ -70,12 +75,17 @@ def held_out_texts(world: World, samples: Mapping[int, Stage], n_samples: int) -
     return pl.concat(parts).sort("user", "sample")
 
 
-def _texts_of(world: World, name: str, current: Round) -> System:
+def _name(current: Round) -> str:
+    return f"tuned_round_{current.number}" if current.number else "untuned"
+
+
+def _texts_of(
+    world: World, name: str, current: Round, *, join_history: bool | None = None
+) -> System:
     texts = held_out_texts(world, current.samples, world.config.evaluation.n_samples)
     rows = text_rows(world.dataset.n_users, texts)
-    return System(
-        name, encode_texts(world, texts), _both_halves(rows), tuple(current.samples.values())
-    )
+    vectors = encode_texts(world, texts, join_history=join_history)
+    return System(name, vectors, _both_halves(rows), tuple(current.samples.values()))
 
 
 def _without_text(world: World) -> System:
@@ -98,9 +108,9 @@ def _shuffled(world: World, system: System) -> System:
     """The control: every user reads another user's texts, in training and in the test."""
     order = np.random.default_rng([world.config.seed, 1]).permutation(world.dataset.n_users)
     # Along one random cycle, so that nobody keeps the own text.
-    rows = np.empty_like(system.rows)
-    rows[order] = system.rows[np.roll(order, 1)]
-    return System("shuffled", system.vectors, rows, system.needs)
+    reads = np.empty_like(order)
+    reads[order] = np.roll(order, 1)
+    return System("shuffled", system.vectors, system.rows[reads], system.needs, reads)
 
 
 def _best_of_n(world: World, first: Round) -> System:

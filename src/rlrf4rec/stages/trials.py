@@ -16,6 +16,7 @@ import numpy as np
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.records import BoolArray, CandidateLists, Float32Array, Histories, IntArray
+from rlrf4rec.stages.rewarding import shift
 from rlrf4rec.stages.systems import System
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
@@ -27,6 +28,7 @@ class Trial:
 
     Attributes:
         rows: ``[n, a]``, alternatives for each list.
+        practice: ``[n, m]``, texts that only training reads.
         fold: ``[n]``, the fold in which the list is tested; -1: never.
         validation: ``[n]``, lists of validation users.
         tested: ``[n]``, the lists that are scored (one draw of negatives).
@@ -42,6 +44,7 @@ class Trial:
     item_vectors: Float32Array | None
     user_vectors: Float32Array | None
     rows: IntArray
+    practice: IntArray
     fold: IntArray
     validation: BoolArray
     tested: BoolArray
@@ -72,6 +75,7 @@ def run_trial(trial: Trial) -> Float32Array:
             others & ~trial.validation,
             others & trial.validation,
             seed=trial.seed * 1000 + fold,
+            practice_rows=trial.practice,
         )
         test = (trial.fold == fold) & trial.tested
         scores[test] = fitted.score(inputs, trial.lists.select(test), column[test])
@@ -156,7 +160,7 @@ def _trial(world: World, system: System, kind: str, backbone: str, seed: int) ->
     lists = world.lists(kind)
     rows = system.list_rows(lists)
     with_items = config.knowledge.item and system.vectors is not None
-    with_users = config.knowledge.user and system.vectors is not None
+    vectors, practice = _vectors(world, system)
     return Trial(
         backbone,
         seed,
@@ -166,12 +170,23 @@ def _trial(world: World, system: System, kind: str, backbone: str, seed: int) ->
         lists,
         world.dataset.n_items,
         world.item_vectors if with_items else None,
-        system.vectors if with_users else None,
-        rows if with_users else np.full_like(rows, -1),
+        vectors,
+        np.full_like(rows, -1) if vectors is None else rows,
+        practice[lists.user],
         world.folds.fold[lists.user],
         (world.folds.role == "validation")[lists.user],
         tested_lists(world, kind),
     )
+
+
+def _vectors(world: World, system: System) -> tuple[Float32Array | None, IntArray]:
+    """All user texts of a system, and each user's practice texts among them, ``[u, m]``."""
+    practice = world.practice
+    if system.vectors is None or not world.config.knowledge.user:
+        return None, np.full_like(practice.rows, -1)
+    rows = practice.rows if system.reads is None else practice.rows[system.reads]
+    vectors = np.concatenate([system.vectors, practice.vectors])
+    return vectors, shift(rows, len(system.vectors))
 
 
 def _seeds(world: World) -> list[int]:

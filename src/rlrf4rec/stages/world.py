@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from rlrf4rec.config import Config
+from rlrf4rec.config import Config, ListKind
 from rlrf4rec.data import (
     candidate_lists,
     folds_to_frame,
@@ -17,15 +18,35 @@ from rlrf4rec.data import (
     make_folds,
     reading_histories,
 )
-from rlrf4rec.knowledge.encoder import TextEncoder
-from rlrf4rec.knowledge.texts import item_texts
+from rlrf4rec.generation.engines import available_device
+from rlrf4rec.knowledge.encoder import KnowledgeEncoder, TextEncoder
+from rlrf4rec.knowledge.lexical import LexicalSpace
+from rlrf4rec.knowledge.texts import item_texts, practice_texts
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.progress import Reporter, Silent
 from rlrf4rec.prompts import Template, load_template
 from rlrf4rec.prompts.rendering import HistoryItem, PromptWriter
-from rlrf4rec.records import CandidateLists, Dataset, Float32Array, Folds, Histories
+from rlrf4rec.records import (
+    PADDING,
+    CandidateLists,
+    Dataset,
+    Float32Array,
+    Folds,
+    Histories,
+    IntArray,
+)
 from rlrf4rec.stages.retrieving import retrieve_candidates, retrieve_lists
 from rlrf4rec.workspace import Stage, StageWriter, Workspace, fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Practice(NamedTuple):
+    """Vectors ``[r, d]``, and each user's rows of them, ``[u, m]``; -1: none."""
+
+    vectors: Float32Array
+    rows: IntArray
 
 
 @dataclass(frozen=True)
@@ -40,10 +61,11 @@ class World:
         histories: reading histories, ``[u, h]``.
         folds: who is used for what.
         data: the stage that stores the log, the catalogue and the users.
-        listed: the stage that stores the candidate lists and the folds.
+        listed: the stage that stores the folds and the run's own kind of lists.
         first_stage: the stage that trains the first stage; None where the run has no such lists.
-        retrieved: the stage that stores the lists of kind ``first_stage``, or None. A stage of its
-            own, so that an evaluation on them makes nothing else stale.
+        listed_apart: by kind, the stages that store the lists of every other kind of the
+            evaluation, and those of kind ``first_stage``. Stages of their own, so that one more
+            evaluation makes nothing else stale.
     """
 
     config: Config
@@ -55,7 +77,7 @@ class World:
     data: Stage
     listed: Stage
     first_stage: Stage | None = None
-    retrieved: Stage | None = None
+    listed_apart: dict[str, Stage] = field(default_factory=dict)
     _lists: dict[str, CandidateLists] = field(default_factory=dict)
 
     def lists(self, kind: str | None = None) -> CandidateLists:
@@ -70,8 +92,8 @@ class World:
         """What a stage needs that reads a kind's lists (default: the run's own), which the last of
         these holds.
         """
-        retrieved = (kind or self.config.lists.kind) == "first_stage" and self.retrieved
-        return [self.listed, retrieved] if retrieved else [self.listed]
+        apart = self.listed_apart.get(kind or self.config.lists.kind)
+        return [self.listed] if apart is None else [self.listed, apart]
 
     @cached_property
     def user_numbers(self) -> dict[str, int]:
@@ -84,24 +106,49 @@ class World:
         return load_template(self.config.prompt.template)
 
     @cached_property
-    def encoder(self) -> TextEncoder:
-        """The frozen text encoder, with the run's cache of vectors."""
-        name = self.config.knowledge.encoder
-        cache = self.workspace.folder / "vectors" / fingerprint(name)[:12]
-        return TextEncoder(name, cache)
+    def encoder(self) -> KnowledgeEncoder:
+        """From texts to vectors, with the run's cache."""
+        knowledge = self.config.knowledge
+        cache, *others = (
+            folder / "vectors" / fingerprint(knowledge.encoder)[:12]
+            for folder in (self.workspace.folder, *self.workspace.siblings)
+        )
+        dense = TextEncoder(knowledge.encoder, cache, available_device(self.config.machine), others)
+        if not knowledge.lexical_dim:
+            return KnowledgeEncoder(dense, None)
+        return KnowledgeEncoder(
+            dense, LexicalSpace(item_texts(self.dataset), knowledge.lexical_dim)
+        )
 
     @cached_property
     def item_vectors(self) -> Float32Array:
         """Text vectors of the catalogue, ``[i, d]``."""
         return self.encoder.encode(item_texts(self.dataset))
 
+    @cached_property
+    def practice(self) -> Practice:
+        """Texts made of the reading histories, which only training reads."""
+        n_texts = self.config.knowledge.practice_texts
+        texts = practice_texts(
+            self.dataset,
+            self.histories,
+            self.config.data.positive_rating,
+            n_texts,
+            self.config.seed,
+        )
+        flat = [text for of_draw in texts for text in of_draw]
+        rows = np.arange(len(flat)).reshape(n_texts, self.dataset.n_users).T
+        said = np.array([bool(text) for text in flat], dtype=bool).reshape(rows.T.shape).T
+        return Practice(self.encoder.encode(flat), np.where(said, rows, PADDING))
+
 
 def open_world(config: Config, workspace: Workspace, reporter: Reporter | None = None) -> World:
     """Load the data and store what the run makes of them.
 
     Two stages, so that other lists or folds do not make the LLM's texts stale: ``data`` (log,
-    catalogue, users), which prompts depend on, and ``lists`` (candidate lists, folds). Lists of
-    kind ``first_stage`` come from two more, which train the first stage if they have to.
+    catalogue, users), which prompts depend on, and ``lists`` (folds and the run's own kind of
+    candidate lists). Each further kind of the evaluation is one more; lists of kind
+    ``first_stage`` are two, which train the first stage if they have to.
 
     Raises:
         RLRF4RecError: the data or the settings cannot be used.
@@ -112,11 +159,16 @@ def open_world(config: Config, workspace: Workspace, reporter: Reporter | None =
     data = _store_data(config, workspace, dataset)
     lists = _store_lists(config, workspace, dataset, folds, data)
     world = World(config, workspace, reporter or Silent(), dataset, histories, folds, data, lists)
-    if "first_stage" in (config.lists.kind, *config.evaluation.kinds):
-        first_stage = retrieve_candidates(world)
-        retrieved = retrieve_lists(world, first_stage)
-        return replace(world, first_stage=first_stage, retrieved=retrieved)
-    return world
+    kinds = dict.fromkeys([config.lists.kind, *config.evaluation.kinds])
+    first_stage: Stage | None = None
+    apart: dict[str, Stage] = {}
+    for kind in kinds:
+        if kind == "first_stage":
+            first_stage = retrieve_candidates(world)
+            apart[kind] = retrieve_lists(world, first_stage)
+        elif kind != config.lists.kind:
+            apart[kind] = _store_lists_apart(config, workspace, dataset, kind, data)
+    return replace(world, first_stage=first_stage, listed_apart=apart)
 
 
 def _store_data(config: Config, workspace: Workspace, dataset: Dataset) -> Stage:
@@ -136,8 +188,7 @@ def _store_data(config: Config, workspace: Workspace, dataset: Dataset) -> Stage
 def _store_lists(
     config: Config, workspace: Workspace, dataset: Dataset, folds: Folds, data: Stage
 ) -> Stage:
-    kinds = list(dict.fromkeys([config.lists.kind, *config.evaluation.kinds]))
-    kinds = [kind for kind in kinds if kind != "first_stage"]
+    kinds = [kind for kind in (config.lists.kind,) if kind != "first_stage"]
 
     def work(writer: StageWriter) -> None:
         writer.write_frame("folds.parquet", folds_to_frame(folds))
@@ -154,6 +205,17 @@ def _store_lists(
     return workspace.stage("lists", settings, [data], work, replayable=True)
 
 
+def _store_lists_apart(
+    config: Config, workspace: Workspace, dataset: Dataset, kind: ListKind, data: Stage
+) -> Stage:
+    def work(writer: StageWriter) -> None:
+        lists = candidate_lists(dataset, config, kind, config.lists.draws, config.seed)
+        writer.write_frame(f"lists-{kind}.parquet", lists.to_frame())
+
+    settings = {"lists": config.lists.model_dump(exclude={"kind"}), "seed": config.seed}
+    return workspace.stage(f"evaluation/{kind}/lists", settings, [data], work, replayable=True)
+
+
 def write_prompts(world: World) -> Stage:
     """Write every user's prompt: ``prompts.parquet`` with ``user``, ``user_id``, ``prompt``."""
     config = world.config
@@ -161,12 +223,8 @@ def write_prompts(world: World) -> Stage:
     def work(writer: StageWriter) -> None:
         from transformers import AutoTokenizer
 
-        prompter = PromptWriter(
-            world.template,
-            AutoTokenizer.from_pretrained(language_model_folder(config.model.name)),
-            history_size=config.prompt.history_size,
-            max_tokens=config.prompt.max_tokens,
-            positive_rating=config.data.positive_rating,
+        prompter = prompt_writer(
+            world, AutoTokenizer.from_pretrained(language_model_folder(config.model.name))
         )
         profiles = world.dataset.users["profile"].to_list()
         prompts = [
@@ -180,10 +238,23 @@ def write_prompts(world: World) -> Stage:
 
     settings = {
         "prompt": config.prompt.model_dump(),
-        "template": world.template.model_dump(),
+        # Zero-shot ranking asks later: its wording makes no text stale.
+        "template": world.template.model_dump(exclude={"ranking"}),
         "model": config.model.name,
     }
     return world.workspace.stage("prompts", settings, [world.data], work)
+
+
+def prompt_writer(world: World, tokenizer: PreTrainedTokenizerBase) -> PromptWriter:
+    """Who writes the run's prompts."""
+    config = world.config
+    return PromptWriter(
+        world.template,
+        tokenizer,
+        history_size=config.prompt.history_size,
+        max_tokens=config.prompt.max_tokens,
+        positive_rating=config.data.positive_rating,
+    )
 
 
 def reading_items(world: World, user: int) -> list[HistoryItem]:

