@@ -60,7 +60,7 @@ def test_unseen_users_texts_are_heard(world: SmallWorld, backbone: str) -> None:
 
 def test_best_epoch_is_kept(world: SmallWorld) -> None:
     """The stored weights give the smallest validation loss of the history."""
-    model = world.fit(max_epochs=6, patience=6, learning_rate=0.1)
+    model = world.fit(max_epochs=10, patience=10, learning_rate=0.1)
     losses = [epoch.validation_loss for epoch in model.history if epoch.validation_loss is not None]
     telling = _telling(world) & world.validation
     scores = torch.from_numpy(_scores(world, model)[telling])
