@@ -136,7 +136,7 @@ def test_one_ablation_at_a_time(done: Done, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("base", ["demo.yaml", "ml-100k.yaml"])
 def test_the_shipped_axes_fit_the_shipped_configurations(base: str) -> None:
-    plan = load_plan(CONFIGS / base, CONFIGS / "ablations.yaml")
+    plan = load_plan(CONFIGS / base, CONFIGS / "ablations" / "axes.yaml")
     assert {"n_samples", "rounds", "reward_metric", "adaptor", "match", "margin"} <= {*plan.axes}
     for axis in plan.axes:
         configs = [variant.config for variant in plan.variants if variant.axis == axis]
@@ -145,7 +145,7 @@ def test_the_shipped_axes_fit_the_shipped_configurations(base: str) -> None:
 
 def test_overrides_hold_for_all_and_axes_can_be_picked() -> None:
     plan = load_plan(
-        CONFIGS / "demo.yaml", CONFIGS / "ablations.yaml", ["seed=7"], ["adaptor", "beta"]
+        CONFIGS / "demo.yaml", CONFIGS / "ablations" / "axes.yaml", ["seed=7"], ["adaptor", "beta"]
     )
     assert plan.axes == ["adaptor", "beta"]
     assert plan.baseline.seed == 7
@@ -187,7 +187,7 @@ def test_a_file_of_another_shape(tmp_path: Path, text: str, found: str) -> None:
 
 def test_an_unknown_axis() -> None:
     with pytest.raises(ConfigError, match="no-such-axis"):
-        load_plan(CONFIGS / "demo.yaml", CONFIGS / "ablations.yaml", [], ["no-such-axis"])
+        load_plan(CONFIGS / "demo.yaml", CONFIGS / "ablations" / "axes.yaml", [], ["no-such-axis"])
 
 
 def test_no_such_file(tmp_path: Path) -> None:

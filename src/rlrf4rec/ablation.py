@@ -232,7 +232,7 @@ def _read_axes(path: Path) -> dict[str, dict[str, dict[str, JsonValue]]]:
         raise ConfigError(
             "a readable file of ablations",
             found=f"{path} ({error.strerror})",
-            remedy="Pass the path of a YAML file, for example configs/ablations.yaml.",
+            remedy="Pass the path of a YAML file, for example configs/ablations/axes.yaml.",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
@@ -284,7 +284,7 @@ def _wrong_shape(path: Path, where: str, found: object) -> ConfigError:
     return ConfigError(
         "axes of variants of settings, such as {rounds: {'2': {rounds.n_rounds: 2}}}",
         found=f"{path}: {where}: {str(found)[:80]!r}",
-        remedy="See configs/ablations.yaml; 'baseline' is no axis.",
+        remedy="See configs/ablations/axes.yaml; 'baseline' is no axis.",
     )
 
 

@@ -187,7 +187,7 @@ class GenerationConfig(Section):
     n_samples: Count = Field(10, description="N (paper: 10, ablated 5 to 15)")
     temperature: float = Field(0.8, gt=0, description="ours, see docs/concepts/evidence.md")
     top_p: float = Field(1.0, gt=0, le=1, description="ours")
-    max_new_tokens: int = Field(64, ge=8, description="ours")
+    max_new_tokens: int = Field(96, ge=8, description="ours")
     by_line: bool = Field(
         True,
         description="give each factor's name and let the LLM fill in the line; max_new_tokens is "
@@ -246,7 +246,7 @@ class RewardConfig(Section):
         "prm", description="dlcm, prm, setrank, mir, sasrec, gru4rec or package.module:Class"
     )
     folds: int = Field(3, ge=2, description="cross-fitting folds over the training users")
-    seeds: Count = Field(1, description="recommenders averaged in each fold")
+    seeds: Count = Field(2, description="recommenders averaged in each fold")
     metric: Literal["ndcg", "log_likelihood"] = Field(
         "log_likelihood", description="what pairs are chosen by; the other breaks ties"
     )
@@ -259,7 +259,7 @@ class RewardConfig(Section):
     structure: bool = Field(
         True, description="only a well-formed text may be chosen (structure alignment)"
     )
-    margin: float = Field(0.02, ge=0, description="smallest best-minus-worst that gives a pair")
+    margin: float = Field(0.05, ge=0, description="smallest best-minus-worst that gives a pair")
 
 
 class AlignmentConfig(Section):

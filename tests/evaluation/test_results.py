@@ -33,7 +33,9 @@ def test_the_contract_of_the_file(tmp_path, results):
     assert keys | {"rewards", "seconds", "config", "n_lists_without_positive"} <= raw.keys()
     assert {"system", "backbone", "metric", "mean", "ci95"} <= raw["systems"][0].keys()
     assert {"a", "b", "backbone", "metric", "diff", "ci95", "p"} <= raw["comparisons"][0].keys()
-    assert raw["rewards"][0].keys() == {"round", "split", "mean", "best", "worst", "structure_ok"}
+    assert raw["rewards"][0].keys() == {
+        "round", "split", "mean", "best", "worst", "structure_ok", "spread", "reliability",
+    }  # fmt: skip
     assert raw["rewards"][0]["structure_ok"] is None
     assert raw["config"]["alignment"]["learning_rate"] == 5e-7  # settings are not rounded
 

@@ -13,8 +13,8 @@ from rlrf4rec.cli.options import ConfigFile, Json, Quiet, Settings, Verbose
 
 EPILOG = """\b
 Examples:
-  rlrf4rec ablate configs/demo.yaml configs/ablations.yaml --axis reward_metric
-  rlrf4rec ablate configs/ml-100k.yaml configs/ablations.yaml --output runs/ablations
+  rlrf4rec ablate configs/demo.yaml configs/ablations/axes.yaml --axis reward_metric
+  rlrf4rec ablate configs/ml-100k.yaml configs/ablations/axes.yaml --output runs/ablations
   rlrf4rec ablate configs/demo.yaml mine.yaml --quiet --json > ablations.json
 """
 

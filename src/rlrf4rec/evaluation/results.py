@@ -41,8 +41,10 @@ SYSTEMS = (
     "random_pairs",
     "untuned",
     "best_of_n",
+    "untuned_with_history",
 )
-"""Systems in the order of every table; ``tuned_round_1``, ``tuned_round_2``, … follow."""
+"""Systems in the order of every table; ``tuned_round_1``, ``tuned_round_2``, … follow, then
+``tuned_round_1_with_history``, …."""
 
 
 # Adding 0.0 turns -0.0 into 0.0, which would otherwise be printed.
@@ -113,6 +115,9 @@ class RewardRow(_Row):
         best: the user's best text.
         worst: the user's worst text.
         structure_ok: share of texts in the required structure; None where not checked.
+        spread: standard deviation of the rewards within a user.
+        reliability: correlation, within users, of a text's rewards on two halves of the user's
+            lists that share no feedback; None where users have a single text.
     """
 
     round: int
@@ -121,6 +126,8 @@ class RewardRow(_Row):
     best: Rounded | None
     worst: Rounded | None
     structure_ok: Rounded | None = None
+    spread: Rounded | None = None
+    reliability: Rounded | None = None
 
 
 class Results(_Row):
@@ -227,9 +234,9 @@ def order_systems(systems: Iterable[str]) -> list[str]:
     def place(system: str) -> tuple[int, str]:
         if system in SYSTEMS:
             return SYSTEMS.index(system), ""
-        tuned = re.fullmatch(r"tuned_round_(\d+)", system)
+        tuned = re.fullmatch(r"tuned_round_(\d+)(_with_history)?", system)
         if tuned:
-            return len(SYSTEMS) + int(tuned[1]), ""
+            return (10**4 if tuned[2] else len(SYSTEMS)) + int(tuned[1]), ""
         return 10**9, system
 
     return sorted(set(systems), key=place)

@@ -33,6 +33,11 @@ _SYSTEMS = {
     "random_pairs": ("Random-pair DPO", "control", "DPO on pairs chosen at random"),
     "untuned": ("Untuned LLM", "untuned", "one sampled text of the LLM before tuning"),
     "best_of_n": ("Best of N", "untuned", "the untuned LLM's text with the highest reward"),
+    "untuned_with_history": (
+        "Untuned LLM and history",
+        "untuned",
+        "the untuned LLM's text, encoded together with the history's own",
+    ),
 }
 
 GROUPS = {
@@ -80,9 +85,9 @@ def system_label(system: str) -> str:
     >>> system_label("tuned_round_2"), system_label("my_own")
     ('Tuned, round 2', 'my_own')
     """
-    tuned = re.fullmatch(r"tuned_round_(\d+)", system)
+    tuned = re.fullmatch(r"tuned_round_(\d+)(_with_history)?", system)
     if tuned:
-        return f"Tuned, round {tuned[1]}"
+        return f"Tuned, round {tuned[1]}" + (", and history" if tuned[2] else "")
     return _SYSTEMS[system][0] if system in _SYSTEMS else system
 
 
@@ -97,6 +102,8 @@ def system_meaning(system: str) -> str:
     """What a row of the table is, in one line; empty for a user's own system."""
     if system in _SYSTEMS:
         return _SYSTEMS[system][2]
+    if system.endswith("_with_history"):
+        return "the tuned LLM's text, encoded together with the history's own"
     if system_group(system) == "tuned":
         return "one sampled text of the LLM after that many rounds of tuning"
     return ""

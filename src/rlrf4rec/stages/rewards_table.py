@@ -39,9 +39,31 @@ def reward_rows(world: World, number: int, judged: Iterable[tuple[int, Stage]]) 
                     best=_mean(of_split["best"]),
                     worst=_mean(of_split["worst"]),
                     structure_ok=_mean(formed),
+                    **_agreement(
+                        texts.filter(pl.col("split") == split), world.config.reward.metric
+                    ),
                 )
             )
     return rows
+
+
+def _agreement(texts: pl.DataFrame, metric: str) -> dict[str, float | None]:
+    """How much a user's texts differ in reward, and whether two halves of the lists agree on it."""
+    names = [metric, f"{metric}_even", f"{metric}_odd"]
+    within = (
+        texts.drop_nulls(names)
+        .with_columns(pl.len().over("user").alias("texts"))
+        .filter(pl.col("texts") > 1)
+        .select(pl.col(name) - pl.col(name).mean().over("user") for name in names)
+    )
+    if within.is_empty():
+        return {"spread": None, "reliability": None}
+    value, even, odd = (within[name].to_numpy() for name in names)
+    alike = even.std() > 0 and odd.std() > 0
+    return {
+        "spread": float(value.std()),
+        "reliability": float(np.corrcoef(even, odd)[0, 1]) if alike else None,
+    }
 
 
 def _judged_texts(world: World, judged: Iterable[tuple[int, Stage]]) -> pl.DataFrame:

@@ -92,7 +92,7 @@ def run_system(world: World, system: System, kind: str, pool: Executor) -> Stage
     def work(writer: StageWriter) -> None:
         missing = [job for job in jobs if not writer.has(_file(*job))]
         futures = {
-            pool.submit(run_trial, _trial(world, system, kind, *job)): job for job in missing
+            pool.submit(run_trial, trial_of(world, system, kind, *job)): job for job in missing
         }
         on_progress(len(jobs) - len(missing), len(jobs))
         for number, future in enumerate(as_completed(futures), len(jobs) - len(missing) + 1):
@@ -155,7 +155,8 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _trial(world: World, system: System, kind: str, backbone: str, seed: int) -> Trial:
+def trial_of(world: World, system: System, kind: str, backbone: str, seed: int) -> Trial:
+    """A trial of the system on the world's lists of a kind."""
     config = world.config
     lists = world.lists(kind)
     rows = system.list_rows(lists)
