@@ -24,7 +24,7 @@ from rlrf4rec.config import Config, parse_config
 from rlrf4rec.evaluation.intervals import compare, estimate
 from rlrf4rec.evaluation.metrics import list_metrics
 from rlrf4rec.records import Float32Array, FloatArray, IntArray
-from rlrf4rec.stages.evaluating import untrained_scores
+from rlrf4rec.stages.evaluating import Tested, untrained_scores
 from rlrf4rec.stages.systems import System
 from rlrf4rec.stages.trials import load_scores, run_system, tested_lists, worker_pool
 from rlrf4rec.stages.world import World, open_world
@@ -81,7 +81,8 @@ def run_kar(world: World, kind: str, design: str) -> Stage:
             # Through a handle: numpy adds .npy to the name of a file that it opens itself.
             writer.write(f"{seed}-{number}.npy", partial(_save, scores))
 
-    return world.workspace.stage(f"kar/{kind}/{design}", {"seeds": SEEDS}, [world.listed], work)
+    needs = world.list_stages(kind)
+    return world.workspace.stage(f"kar/{kind}/{design}", {"seeds": SEEDS}, needs, work)
 
 
 def load_kar(world: World, kind: str, stage: Stage) -> FloatArray:
@@ -96,8 +97,9 @@ def load_kar(world: World, kind: str, stage: Stage) -> FloatArray:
 
 def measure(world: World, kind: str) -> dict[str, object]:
     """Train and test everything on one kind of lists: means and paired differences."""
-    lists = world.lists(kind).select(tested_lists(world, kind))
-    found = {name: scores[None] for name, scores in untrained_scores(world, lists, None).items()}
+    tested = Tested.of_kind(world, kind)
+    lists = tested.lists
+    found = {name: scores[None] for name, scores in untrained_scores(world, tested, None).items()}
     for design in DESIGNS:
         found[f"kar-{design}"] = load_kar(world, kind, run_kar(world, kind, design))
     without = System("id", None, np.full((world.dataset.n_users, 2, 1), -1))

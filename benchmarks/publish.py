@@ -13,9 +13,9 @@ from pathlib import Path
 WANTED = ("samples.parquet", "rewards.parquet", "curve.parquet", "stage.json")
 TOP = ("run.json", "config.yaml", "results.json")
 # The LLM's own ranking (evaluation.zero_shot), which `evaluate` does not compute.
-ZERO_SHOT = ("evaluation", "zero-shot")
+ZERO_SHOT = "zero-shot"
 # Computed again by `evaluate`.
-LEFT_OUT = ("data", "lists", "evaluation", "deployed", "vectors")
+LEFT_OUT = ("data", "lists", "first-stage", "evaluation", "deployed", "vectors")
 
 
 def publish(run: Path, folder: Path) -> None:
@@ -29,7 +29,7 @@ def publish(run: Path, folder: Path) -> None:
         relative = path.relative_to(run)
         hidden = any(part.startswith(".") for part in relative.parts)
         wanted = path.name in WANTED and relative.parts[0] not in LEFT_OUT
-        if (wanted or relative.parts[:2] == ZERO_SHOT) and path.is_file() and not hidden:
+        if (wanted or ZERO_SHOT in relative.parts[1:3]) and path.is_file() and not hidden:
             (folder / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / relative)
 

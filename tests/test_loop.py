@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 from publish import publish
 from rlrf4rec import load_config, load_run, run
@@ -71,6 +72,31 @@ def test_a_finished_run_is_not_done_again(
 
     monkeypatch.setattr("rlrf4rec.workspace._run_timed", fail)
     assert run(config, folder) == results
+
+
+def test_lists_of_a_first_stage_are_evaluated_on_the_texts_there_are(
+    finished: tuple[Path, Results], config: Config, tmp_path: Path
+) -> None:
+    """In a replay, which refuses to write a text or tune anew: the other stages stay valid."""
+    publish(finished[0], tmp_path / "published")
+    path = tmp_path / "published" / "config.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["evaluation"]["kinds"] = ["popular", "first_stage"]
+    settings["first_stage"] |= {"max_epochs": 2, "pool_size": 20}
+    path.write_text(yaml.safe_dump(settings))
+    results = evaluate_run(tmp_path / "published")
+    of_kind = {row.system: row for row in results.systems if row.kind == "first_stage"}
+    assert set(of_kind) == EVERY_SYSTEM | {"first_stage"}
+    assert ("id", "first_stage") in {(row.a, row.b) for row in results.comparisons}
+    popular = [row for row in results.systems if row.kind == "popular"]
+    assert popular == [row for row in finished[1].systems if row.kind == "popular"]
+
+
+def test_cold_lists_are_counted(finished: tuple[Path, Results]) -> None:
+    cold = [row for row in finished[1].systems if row.metric == "cold_ndcg@5"]
+    assert {row.system for row in cold} == EVERY_SYSTEM
+    assert len({row.n_lists for row in cold}) == 1
+    assert cold[0].n_lists < finished[1].n_lists
 
 
 def test_pairs_load_as_they_lie(finished: tuple[Path, Results]) -> None:

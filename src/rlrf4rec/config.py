@@ -19,7 +19,13 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 # A shipped reranker, or the import path of one's own: package.module:Class.
-Backbone = Annotated[str, Field(pattern=r"^(dlcm|prm|setrank|mir|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
+Backbone = Annotated[
+    str, Field(pattern=r"^(dlcm|prm|setrank|mir|sasrec|gru4rec|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")
+]
+
+
+# Where the negatives of candidate lists come from.
+ListKind = Literal["uniform", "popular", "first_stage"]
 
 
 class Section(BaseModel):
@@ -100,7 +106,7 @@ class DataConfig(Section):
 class ListsConfig(Section):
     """Reading history and candidate lists."""
 
-    kind: Literal["uniform", "popular"] = Field(
+    kind: ListKind = Field(
         "popular", description="ours: on uniform negatives (paper) popularity alone wins"
     )
     list_size: int = Field(10, ge=2, description="KAR's code")
@@ -117,6 +123,34 @@ class ListsConfig(Section):
         return self
 
 
+class FirstStageConfig(Section):
+    """The sequential recommender that retrieves the candidates of `first_stage` lists."""
+
+    backbone: Literal["sasrec", "gru4rec"] = Field(
+        "sasrec", description="trained on next items, on other users' feedback"
+    )
+    pool_size: Count = Field(
+        100, description="ours: a list's candidates are among so many that it ranks first"
+    )
+    keep_missed: bool = Field(
+        False, description="keep next items that it missed; its order then loses by construction"
+    )
+    item_text: bool = Field(False, description="it reads items' texts, so cold items can be found")
+    n_negatives: Count = Field(
+        2000, description="items drawn for its softmax; the whole catalogue if not larger (ours)"
+    )
+    embedding_dim: Count = Field(32, description="ours")
+    hidden_dim: Count = Field(64, description="ours: feed-forward layer (SASRec), GRU state")
+    n_heads: Count = Field(2, description="SASRec")
+    n_blocks: Count = Field(1, description="SASRec")
+    dropout: float = Field(0.2, ge=0, lt=1, description="SASRec's paper")
+    learning_rate: float = Field(1e-2, gt=0, description="ours")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's own")
+    batch_size: Count = Field(128, description="sequences (SASRec's paper)")
+    max_epochs: Count = Field(15, description="ours")
+    patience: Count = Field(2, description="epochs without a better validation loss")
+
+
 class FoldsConfig(Section):
     """Who is trained on and who is tested."""
 
@@ -125,7 +159,9 @@ class FoldsConfig(Section):
     )
     test_share: Share = Field(0.1, description="split: share of test users (KAR's code)")
     validation_share: Share = Field(0.1, description="of training users, for early stopping")
-    recommender_folds: int = Field(5, ge=2, description="cross: folds over all users")
+    recommender_folds: int = Field(
+        5, ge=2, description="cross: folds over all users; split: parts that first stages serve"
+    )
 
 
 class PromptConfig(Section):
@@ -206,7 +242,9 @@ class RecommenderConfig(Section):
 class RewardConfig(Section):
     """Steps 3 and 4: the recommender's feedback and the choice of pairs."""
 
-    backbone: Backbone = Field("prm", description="dlcm, prm, setrank, mir or package.module:Class")
+    backbone: Backbone = Field(
+        "prm", description="dlcm, prm, setrank, mir, sasrec, gru4rec or package.module:Class"
+    )
     folds: int = Field(3, ge=2, description="cross-fitting folds over the training users")
     seeds: Count = Field(2, description="recommenders averaged in each fold")
     metric: Literal["ndcg", "log_likelihood"] = Field(
@@ -252,7 +290,7 @@ class RoundsConfig(Section):
 class EvaluationConfig(Section):
     """What is measured, and how surely."""
 
-    kinds: list[Literal["uniform", "popular"]] = Field(["popular"], min_length=1)
+    kinds: list[ListKind] = Field(["popular"], min_length=1)
     backbones: list[Backbone] = Field(
         ["dlcm", "prm", "setrank"], min_length=1, description="the first one is deployed"
     )
@@ -269,6 +307,9 @@ class EvaluationConfig(Section):
         "mean", description="per token; pmi: minus the same without the user's text (see protocol)"
     )
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of users")
+    cold_interactions: int = Field(
+        5, ge=0, description="an item is cold with no more that training may know (ours)"
+    )
     report_users: int = Field(6, ge=0, description="users shown in the report")
 
 
@@ -289,6 +330,7 @@ class Config(Section):
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     lists: ListsConfig = ListsConfig()
+    first_stage: FirstStageConfig = FirstStageConfig()
     folds: FoldsConfig = FoldsConfig()
     prompt: PromptConfig = PromptConfig()
     model: ModelConfig = ModelConfig()
@@ -305,6 +347,13 @@ class Config(Section):
     def _samples_suffice(self) -> Config:
         if self.evaluation.n_samples > self.generation.n_samples:
             raise ValueError("evaluation.n_samples must not exceed generation.n_samples")
+        return self
+
+    @model_validator(mode="after")
+    def _pool_fills_a_list(self) -> Config:
+        retrieved = "first_stage" in (self.lists.kind, *self.evaluation.kinds)
+        if retrieved and self.first_stage.pool_size < self.lists.list_size:
+            raise ValueError("first_stage.pool_size must not be smaller than lists.list_size")
         return self
 
 

@@ -76,12 +76,14 @@ class CandidateLists:
     """Lists to rank: a chunk of a user's feedback among sampled negatives.
 
     Attributes:
-        kind: ``uniform`` or ``popular``: how the negatives were drawn.
+        kind: ``uniform``, ``popular`` or ``first_stage``: where the negatives come from.
         user: ``[n]``.
         chunk: ``[n]``, the number of the feedback chunk within its user, oldest first.
         draw: ``[n]``, which draw of negatives; lists of different draws share their positives.
         items: ``[n, l]``, in a seeded random order.
         labels: ``[n, l]``, 1 for a positive, 0 otherwise.
+        first_stage: ``[n, l]``, the score of the first stage that retrieved the candidates; None
+            where they were not retrieved.
     """
 
     kind: str
@@ -90,6 +92,7 @@ class CandidateLists:
     draw: IntArray
     items: IntArray
     labels: IntArray
+    first_stage: Float32Array | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -103,11 +106,12 @@ class CandidateLists:
             self.draw[rows],
             self.items[rows],
             self.labels[rows],
+            None if self.first_stage is None else self.first_stage[rows],
         )
 
     def to_frame(self) -> pl.DataFrame:
-        """One row a list, as it is stored."""
-        return pl.DataFrame(
+        """One row a list, as it is stored; ``first_stage`` only where there is one."""
+        frame = pl.DataFrame(
             {
                 "kind": [self.kind] * len(self),
                 "user": self.user.astype(np.int32),
@@ -118,6 +122,9 @@ class CandidateLists:
             },
             schema_overrides={"kind": pl.String},
         )
+        if self.first_stage is None:
+            return frame
+        return frame.with_columns(pl.Series("first_stage", self.first_stage.astype(np.float32)))
 
     @classmethod
     def from_frame(cls, frame: pl.DataFrame) -> CandidateLists:
@@ -126,6 +133,9 @@ class CandidateLists:
         def matrix(column: str) -> IntArray:
             return np.asarray(frame[column].to_list(), dtype=np.int64)
 
+        first_stage = None
+        if "first_stage" in frame.columns:
+            first_stage = np.asarray(frame["first_stage"].to_list(), dtype=np.float32)
         return cls(
             frame["kind"][0] if frame.height else "",
             frame["user"].to_numpy().astype(np.int64),
@@ -133,6 +143,7 @@ class CandidateLists:
             frame["draw"].to_numpy().astype(np.int64),
             matrix("items"),
             matrix("labels"),
+            first_stage,
         )
 
 

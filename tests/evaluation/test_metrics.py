@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from rlrf4rec.errors import RLRF4RecError
-from rlrf4rec.evaluation.metrics import list_metrics, metric_names, ndcg
+from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics, metric_names, ndcg
 
 
 def test_values_worked_by_hand():
@@ -114,3 +114,25 @@ def test_scores_that_are_not_finite_are_refused(bad):
 def test_wrong_arguments_are_refused(labels, scores, ks):
     with pytest.raises(ValueError, match=r"labels|cut-offs"):
         list_metrics(labels, scores, ks)
+
+
+def test_cold_metrics_by_hand() -> None:
+    """Ranked warm positive, negative, cold positive: without the first, the cold one is second.
+
+    1 / log2(3) = 0.6309. A list whose only positive is warm, and one whose only cold item is a
+    negative, have no value.
+    """
+    labels = [[1, 0, 1], [1, 0, 0], [1, 0, 0]]
+    scores = [[3.0, 2.0, 1.0]] * 3
+    cold = [[False, False, True], [False, False, False], [False, True, False]]
+    found = cold_metrics(labels, scores, cold, [1, 5])
+    assert list(found) == ["cold_ndcg@1", "cold_ndcg@5"]
+    np.testing.assert_allclose(found["cold_ndcg@5"], [0.6309, np.nan, np.nan], atol=1e-4)
+    np.testing.assert_allclose(found["cold_ndcg@1"], [0, np.nan, np.nan])
+
+
+def test_where_all_is_cold_nothing_is_left_out() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, (30, 6)), rng.normal(size=(30, 6))
+    found = cold_metrics(labels, scores, np.ones((30, 6), dtype=bool), [3])
+    np.testing.assert_array_equal(found["cold_ndcg@3"], list_metrics(labels, scores, [3])["ndcg@3"])

@@ -11,6 +11,6 @@ def world() -> SmallWorld:
     return make_world()
 
 
-@pytest.fixture(scope="session", params=["dlcm", "prm", "setrank", "mir"])
+@pytest.fixture(scope="session", params=["dlcm", "prm", "setrank", "mir", "sasrec", "gru4rec"])
 def fitted(request: pytest.FixtureRequest, world: SmallWorld) -> FittedRecommender:
     return world.fit(request.param)

@@ -23,9 +23,10 @@ def test_odds_count_from_those_of_all_items() -> None:
     assert item_log_odds(np.array([40.0, 80]), np.array([10.0, 20])) == pytest.approx([0, 0])
 
 
-def test_training_starts_there(world: SmallWorld) -> None:
+@pytest.mark.parametrize("backbone", ["setrank", "mir", "sasrec", "gru4rec"])
+def test_training_starts_there(world: SmallWorld, backbone: str) -> None:
     """With a learning rate of next to nothing the bias is the odds of the training lists alone."""
-    model = world.fit(learning_rate=1e-12).model
+    model = world.fit(backbone, learning_rate=1e-12).model
     positives = world.lists.labels.sum(1)
     telling = (positives > 0) & (positives < world.lists.labels.shape[1])
     trained = world.lists.select(world.train & telling)

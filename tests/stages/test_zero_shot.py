@@ -62,7 +62,7 @@ def samples(world: World) -> dict[int, Stage]:
 
 @pytest.fixture(scope="module")
 def titles(world: World, samples: dict[int, Stage]) -> Stage:
-    return read_titles(world, samples)
+    return read_titles(world, samples, "popular")
 
 
 def plain_likelihood(model: Path, prompt: str, answer: str) -> tuple[float, int]:
@@ -122,9 +122,21 @@ def test_the_choice_of_a_score_asks_the_llm_nothing(
         settings = world.config.evaluation.model_copy(update={"zero_shot_score": score})
         config = world.config.model_copy(update={"evaluation": settings})
         again = open_world(config, world.workspace)
-        assert read_titles(again, samples).key == titles.key
+        assert read_titles(again, samples, "popular").key == titles.key
         scores.append(zero_shot_scores(again, titles, "popular"))
     assert not np.allclose(scores[0], scores[1])
+
+
+def test_another_kind_asks_for_its_own_titles_only(
+    world: World, samples: dict[int, Stage], titles: Stage
+) -> None:
+    settings = world.config.evaluation.model_copy(update={"kinds": ["popular", "uniform"]})
+    both = open_world(world.config.model_copy(update={"evaluation": settings}), world.workspace)
+    assert read_titles(both, samples, "popular") == titles
+    uniform = read_titles(both, samples, "uniform")
+    n_tested = int(trials.tested_lists(both, "uniform").sum())
+    assert zero_shot_scores(both, uniform, "uniform").shape == (n_tested, 10)
+    assert not (uniform.folder / "likelihoods-popular.parquet").exists()
 
 
 @pytest.mark.parametrize("shard_size", [1, 100])
@@ -136,7 +148,7 @@ def test_shards_change_no_bit(
     plan = dict.fromkeys(range(other.dataset.n_users), 1)
     texts = {0: write_texts(other, "round-0/base", plan, write_prompts(other), None)}
     for name in ("titles.parquet", "likelihoods-popular.parquet"):
-        assert read_titles(other, texts).frame(name).equals(titles.frame(name))
+        assert read_titles(other, texts, "popular").frame(name).equals(titles.frame(name))
 
 
 def test_a_killed_stage_goes_on_where_it_was(config: Config, titles: Stage, tmp_path: Path) -> None:
@@ -147,9 +159,9 @@ def test_a_killed_stage_goes_on_where_it_was(config: Config, titles: Stage, tmp_
     plan = dict.fromkeys(range(world.dataset.n_users), 1)
     texts = {0: write_texts(world, "round-0/base", plan, write_prompts(world), None)}
     with pytest.raises(KeyboardInterrupt):
-        read_titles(world, texts)
+        read_titles(world, texts, "popular")
     resumed = Recorder()
-    stage = read_titles(open_world(config, workspace, resumed), texts)
+    stage = read_titles(open_world(config, workspace, resumed), texts, "popular")
     assert resumed.done == [5, *range(6, 13)]
     assert {path.name for path in stage.folder.iterdir()} == {
         "stage.json",

@@ -34,7 +34,9 @@ def describe(
 
     dataset = load_dataset(loaded)
     histories = reading_histories(dataset, loaded.lists)
-    lists = candidate_lists(dataset, loaded, loaded.lists.kind, draws=1, seed=loaded.seed)
+    # What a first stage would retrieve is not known before it is trained.
+    kind = "popular" if loaded.lists.kind == "first_stage" else loaded.lists.kind
+    lists = candidate_lists(dataset, loaded, kind, draws=1, seed=loaded.seed)
     facts = describe_log(dataset, histories, lists)
     if as_json:
         show_json(facts)

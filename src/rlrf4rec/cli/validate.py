@@ -50,8 +50,10 @@ def _plan(config: Config) -> dict[str, object]:
         "items": dataset.n_items,
         "interactions": dataset.interactions.height,
         "lists": {
-            kind: len(candidate_lists(dataset, config, kind, config.lists.draws, config.seed))
+            kind: len(candidate_lists(dataset, config, drawn, config.lists.draws, config.seed))
             for kind in kinds
+            # A list a chunk and draw, whatever a first stage will have retrieved.
+            for drawn in ["uniform" if kind == "first_stage" else kind]
         },
         "template": f"{template.domain}: {', '.join(template.factors)}",
         "LLM": config.model.name,

@@ -8,11 +8,11 @@ list. Unlike KAR's code, a negative is an item that its user never touched, earl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 
-from rlrf4rec.config import Config, ListsConfig
+from rlrf4rec.config import Config, ListKind, ListsConfig
+from rlrf4rec.data.retrieved import Retrieved
 from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.errors import DataError
 from rlrf4rec.records import (
@@ -26,12 +26,10 @@ from rlrf4rec.records import (
     IntArray,
 )
 
-Kind = Literal["uniform", "popular"]
-
 
 def reading_histories(dataset: Dataset, lists: ListsConfig) -> Histories:
     """Every user's first min(ceil(n / 2), max_reading) interactions."""
-    user, item, rating, position = _columns(dataset)
+    user, item, rating, position = log_columns(dataset)
     counts = np.bincount(user, minlength=dataset.n_users)
     lengths = np.minimum((counts + 1) // 2, lists.max_reading)
     shape = (dataset.n_users, int(lengths.max(initial=0)))
@@ -44,7 +42,12 @@ def reading_histories(dataset: Dataset, lists: ListsConfig) -> Histories:
 
 
 def candidate_lists(
-    dataset: Dataset, config: Config, kind: Kind, draws: int, seed: int
+    dataset: Dataset,
+    config: Config,
+    kind: ListKind,
+    draws: int,
+    seed: int,
+    retrieved: Retrieved | None = None,
 ) -> CandidateLists:
     """Every feedback chunk among sampled negatives, sorted by user, chunk and draw.
 
@@ -59,6 +62,11 @@ def candidate_lists(
     the whole cleaned log, all users' feedback included: it shapes the question that is asked, and
     no model sees it. To *rank* by popularity, use `popularity`, which leaves test feedback out.
 
+    ``first_stage`` draws with equal chances from the pool that a first stage retrieved for the
+    user, and a chunk's item that it did not retrieve is left out of the list, as it is in practice
+    (unless ``first_stage.keep_missed``). Negatives are drawn, not taken from the top: with the very
+    best of the pool as negatives, whoever turned the first stage's order round would win.
+
     Seeded by (seed, user id, chunk, draw): a user's lists are the same whatever other users there
     are, apart from the popularity that these add to.
 
@@ -69,12 +77,16 @@ def candidate_lists(
         kind: how negatives are drawn.
         draws: number of draws of negatives for each chunk.
         seed: of negatives and order.
+        retrieved: for kind ``first_stage``, and only there.
 
     Raises:
         DataError: a user has touched so many items that a list cannot be filled.
+        ValueError: kind ``first_stage`` without what was retrieved, or the other way round.
     """
+    if (kind == "first_stage") != (retrieved is not None):
+        raise ValueError("retrieved is for lists of kind 'first_stage', and these need it")
     lists = config.lists
-    user, item, rating, _ = _columns(dataset)
+    user, item, rating, _ = log_columns(dataset)
     # The log's ratings are f32: 4.1 in f32 is below 4.1 in f64.
     positive = np.isnan(rating) | (rating >= np.float32(config.data.positive_rating))
     weights = _weights(kind, item, dataset.n_items)
@@ -87,10 +99,14 @@ def candidate_lists(
     for number, end in enumerate(ends):
         touched, liked = item[start:end], positive[start:end]
         start = end
-        negatives = _Negatives(weights, touched)
+        own = weights if retrieved is None else retrieved.pool(number)
+        negatives = _Negatives(own, touched)
         name = stable_hash(user_ids[number])
         for chunk, span in enumerate(_chunks(len(touched), lists)):
             items, chunk_labels = _distinct(touched[span], liked[span])
+            if retrieved is not None and not config.first_stage.keep_missed:
+                found = retrieved.found(number, items)
+                items, chunk_labels = items[found], chunk_labels[found]
             missing = lists.list_size - len(items)
             if len(negatives) < missing:
                 raise _too_few(user_ids[number], len(negatives), missing, dataset.n_items, kind)
@@ -104,13 +120,15 @@ def candidate_lists(
                 labels.append(chunk_labels[order])
     head = np.asarray(heads, dtype=np.int64).reshape(-1, 3)
     shape = (-1, lists.list_size)
+    candidates = np.asarray(rows, dtype=np.int64).reshape(shape)
     return CandidateLists(
         kind,
         user=head[:, 0],
         chunk=head[:, 1],
         draw=head[:, 2],
-        items=np.asarray(rows, dtype=np.int64).reshape(shape),
+        items=candidates,
         labels=np.asarray(labels, dtype=np.int64).reshape(shape),
+        first_stage=None if retrieved is None else retrieved.scores(head[:, 0], candidates),
     )
 
 
@@ -123,7 +141,7 @@ def popularity(
     ``histories`` is given, the reading histories of everyone else. The feedback of users outside
     the mask is never counted.
     """
-    user, item, _, position = _columns(dataset)
+    user, item, _, position = log_columns(dataset)
     counted = users_mask[user]
     if histories is not None:
         counted = counted | (position < histories.lengths[user])
@@ -164,7 +182,7 @@ class _Negatives:
         return self._items[np.asarray(chosen, dtype=np.int64)]
 
 
-def _columns(dataset: Dataset) -> tuple[IntArray, IntArray, Float32Array, IntArray]:
+def log_columns(dataset: Dataset) -> tuple[IntArray, IntArray, Float32Array, IntArray]:
     """User, item, rating (NaN where there is none) and position of every interaction."""
     log = dataset.interactions
     user, item, position = (
@@ -174,10 +192,10 @@ def _columns(dataset: Dataset) -> tuple[IntArray, IntArray, Float32Array, IntArr
     return user, item, rating, position
 
 
-def _weights(kind: Kind, item: IntArray, n_items: int) -> FloatArray:
-    if kind == "uniform":
-        return np.ones(n_items)
-    return np.bincount(item, minlength=n_items).astype(np.float64)
+def _weights(kind: ListKind, item: IntArray, n_items: int) -> FloatArray:
+    if kind == "popular":
+        return np.bincount(item, minlength=n_items).astype(np.float64)
+    return np.ones(n_items)
 
 
 def _chunks(n_interactions: int, lists: ListsConfig) -> Iterator[slice]:
@@ -198,10 +216,10 @@ def _distinct(items: IntArray, positive: BoolArray) -> tuple[IntArray, IntArray]
     return np.array(list(label), dtype=np.int64), np.array(list(label.values()), dtype=np.int64)
 
 
-def _too_few(user_id: str, eligible: int, missing: int, n_items: int, kind: Kind) -> DataError:
-    with_log = " and that are in the log" if kind == "popular" else ""
+def _too_few(user_id: str, eligible: int, missing: int, n_items: int, kind: ListKind) -> DataError:
+    with_log = {"popular": " and that are in the log", "first_stage": " and that are retrieved"}
     return DataError(
-        f"at least {missing} items that user {user_id!r} never touched{with_log}",
+        f"at least {missing} items that user {user_id!r} never touched{with_log.get(kind, '')}",
         found=f"{eligible} of {n_items} items in the catalogue",
         remedy="Lower lists.list_size, or add items to the catalogue.",
     )

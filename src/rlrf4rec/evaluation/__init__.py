@@ -6,13 +6,14 @@ and `charts`) turns it into one page for people.
 """
 
 from rlrf4rec.evaluation.intervals import Comparison, Estimate, compare, estimate
-from rlrf4rec.evaluation.metrics import list_metrics, metric_names, ndcg
+from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics, metric_names, ndcg
 from rlrf4rec.evaluation.results import Results, read_results, results_table, write_results
 
 __all__ = [
     "Comparison",
     "Estimate",
     "Results",
+    "cold_metrics",
     "compare",
     "estimate",
     "list_metrics",

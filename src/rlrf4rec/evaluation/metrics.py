@@ -15,6 +15,7 @@ Names (``k`` is the cut-off):
   This is the MAP of KAR's code; it rewards a list for leaving positives out of the top k.
 - ``hr@k``: 1 if the top k hold a positive.
 - ``mrr@k``, ``mrr``: 1 / rank of the first positive; 0 where that rank is beyond k.
+- ``cold_ndcg@k``: ``ndcg@k`` for the cold positives alone, see `cold_metrics`.
 
 trec_eval's own AP@k divides by all positives of the list; both of ours are rescaled from it.
 """
@@ -95,6 +96,32 @@ def ndcg(labels: npt.ArrayLike, scores: npt.ArrayLike, k: int) -> FloatArray:
     [0.6309]
     """
     return list_metrics(labels, scores, [k])[f"ndcg@{k}"]
+
+
+def cold_metrics(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, cold: npt.ArrayLike, ks: Sequence[int]
+) -> dict[str, FloatArray]:
+    """``cold_ndcg@k``: how well lists are ranked for their cold positives alone.
+
+    The warm positives are taken out of the list, so that ranking them high costs nothing, and the
+    cold ones are ranked against all negatives. NaN for lists without a cold positive.
+
+    Args:
+        labels: ``[n, l]``, as for `list_metrics`.
+        scores: ``[n, l]``, likewise.
+        cold: ``[n, l]``, true where training may know next to nothing of the candidate.
+        ks: cut-offs.
+
+    >>> found = cold_metrics([[1, 1, 0]], [[0.9, 0.1, 0.5]], [[False, True, False]], [5])
+    >>> found["cold_ndcg@5"].round(4).tolist()  # second of two, behind the negative
+    [0.6309]
+    """
+    positive, is_cold = np.asarray(labels) == 1, np.asarray(cold, dtype=np.bool_)
+    ranked = np.asarray(scores, dtype=np.float64)
+    # Last, and without a gain, an item is as good as out of the list.
+    last = ranked.min(axis=1, keepdims=True, initial=0.0) - 1
+    values = list_metrics(positive & is_cold, np.where(positive & ~is_cold, last, ranked), ks)
+    return {f"cold_ndcg@{k}": values[f"ndcg@{k}"] for k in ks}
 
 
 def _rank(labels: npt.NDArray[np.generic], scores: npt.NDArray[np.generic]) -> BoolArray:

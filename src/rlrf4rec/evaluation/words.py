@@ -55,7 +55,14 @@ _KINDS = {
     "first_stage": "candidates of a first-stage recommender",
 }
 
-_BACKBONES = {"dlcm": "DLCM", "prm": "PRM", "setrank": "SetRank", "mir": "MIR"}
+_BACKBONES = {
+    "dlcm": "DLCM",
+    "prm": "PRM",
+    "setrank": "SetRank",
+    "mir": "MIR",
+    "sasrec": "SASRec",
+    "gru4rec": "GRU4Rec",
+}
 
 _METRICS = {
     "ndcg": "NDCG",
@@ -63,6 +70,7 @@ _METRICS = {
     "map_hits": "MAP-hits",
     "hr": "HR",
     "mrr": "MRR",
+    "cold_ndcg": "Cold NDCG",
 }
 
 # Bidirectional controls can make text read other than it is; they are Cf, as is the harmless

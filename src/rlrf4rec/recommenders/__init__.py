@@ -1,4 +1,4 @@
-"""Knowledge-augmented rerankers: DLCM, PRM, SetRank and MIR behind one interface.
+"""Knowledge-augmented rerankers: DLCM, PRM, SetRank, MIR, SASRec and GRU4Rec behind one interface.
 
 `fit` trains one on candidate lists and returns a `FittedRecommender`, which scores lists. The names
 are imported on first use, because they need torch.

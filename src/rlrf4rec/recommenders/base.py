@@ -9,10 +9,45 @@ import torch
 from torch import Tensor, nn
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
-from rlrf4rec.recommenders.features import CandidateFeatures, Prepared, ReadItems, Sizes, Texts
+from rlrf4rec.recommenders.features import (
+    CandidateFeatures,
+    Prepared,
+    ReadItems,
+    Sizes,
+    TextFeatures,
+    Texts,
+)
 
 
-class Reranker(nn.Module, ABC):
+class Recommender(nn.Module, ABC):
+    """What `fit` trains: it takes text in through its `features` and scores candidates.
+
+    Shapes: ``b`` lists, ``s`` texts of the list's user, ``l`` candidates, ``c`` hidden_dim.
+    """
+
+    features: TextFeatures
+    sizes: Sizes
+
+    def forward(self, prepared: Prepared, users: Tensor, items: Tensor, rows: Tensor) -> Tensor:
+        """Scores ``[b, s, l]``; higher ranks first.
+
+        Args:
+            prepared: from `CandidateFeatures.prepare`.
+            users: ``[b]``.
+            items: ``[b, l]``.
+            rows: ``[b, s]``, each list's user texts; -1: none, ranked by ID alone.
+        """
+        wanted, local = torch.unique(rows, return_inverse=True)
+        return self.rank(prepared, self.features.read_texts(prepared, wanted), users, items, local)
+
+    @abstractmethod
+    def rank(
+        self, prepared: Prepared, texts: Texts, users: Tensor, items: Tensor, rows: Tensor
+    ) -> Tensor:
+        """`forward` with the texts already taken in; ``rows`` point into ``texts.user``."""
+
+
+class Reranker(Recommender):
     """A candidate's score is its score alone plus what the other candidates change about it.
 
     A backbone says only the latter, in `compare`. It begins at (nearly) zero, so that training
@@ -23,9 +58,9 @@ class Reranker(nn.Module, ABC):
     first ranker sorted them. Candidate lists here come in random order, which tells nothing. So
     the candidates are first put in the order of their scores alone (no gradient goes through the
     order), and the result is scattered back: every backbone is indifferent to the incoming order.
-
-    Shapes: ``b`` lists, ``s`` texts of the list's user, ``l`` candidates, ``c`` hidden_dim.
     """
+
+    features: CandidateFeatures
 
     reads_order: ClassVar[bool]
     """Whether `compare` wants the candidates best first."""
@@ -41,18 +76,6 @@ class Reranker(nn.Module, ABC):
     @abstractmethod
     def compare(self, features: Tensor, history: ReadItems | None = None) -> Tensor:
         """``[b, l, c]`` candidates of one list, best first if `reads_order`, to ``[b, l]``."""
-
-    def forward(self, prepared: Prepared, users: Tensor, items: Tensor, rows: Tensor) -> Tensor:
-        """Scores ``[b, s, l]``; higher ranks first.
-
-        Args:
-            prepared: from `CandidateFeatures.prepare`.
-            users: ``[b]``.
-            items: ``[b, l]``.
-            rows: ``[b, s]``, each list's user texts; -1: none, ranked by ID alone.
-        """
-        wanted, local = torch.unique(rows, return_inverse=True)
-        return self.rank(prepared, self.features.read_texts(prepared, wanted), users, items, local)
 
     def rank(
         self, prepared: Prepared, texts: Texts, users: Tensor, items: Tensor, rows: Tensor

@@ -32,6 +32,7 @@ class Sizes:
         text_dim: ``d``, or 0 without any text.
         has_item_text: whether items come with text vectors.
         has_user_text: whether users do.
+        history_size: read items of the longest training history; 0 where no backbone asks.
     """
 
     n_items: int
@@ -39,6 +40,7 @@ class Sizes:
     text_dim: int
     has_item_text: bool
     has_user_text: bool
+    history_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,26 +96,20 @@ class Texts:
     user_match: Tensor | None
 
 
-class CandidateFeatures(nn.Module):
-    """ID embedding, target attention over the reading history, text and its match."""
+class TextFeatures(nn.Module):
+    """How any recommender takes text in: its space, adaptor and learned match."""
 
-    def __init__(self, config: RecommenderConfig, knowledge: KnowledgeConfig, sizes: Sizes) -> None:
-        super().__init__()
-        dim, hidden = config.embedding_dim, config.hidden_dim
-        self.candidate = nn.Embedding(sizes.n_items, dim)
-        self.read = nn.Embedding(sizes.n_items, dim)
-        for table in (self.candidate, self.read):
-            nn.init.normal_(table.weight, std=ID_STD)
-        self.item_bias = nn.Embedding(sizes.n_items, 1)
-        nn.init.zeros_(self.item_bias.weight)
-        self.query = nn.Linear(dim, dim, bias=False)
-        self.rating_key = nn.Parameter(torch.zeros(dim))
-        self.rating_weight = nn.Parameter(torch.tensor([0.3, 1.0]))
-        self.from_ids = nn.Linear(3 * dim, hidden)
-        self.dropout = nn.Dropout(config.dropout)
-        self.drop_read = config.dropout
-        self.alone = nn.Linear(hidden, 1, bias=False)
+    item_bias: nn.Embedding
+    """What an item brings for every user, ``[i, 1]``; `fit` starts it at the item's odds."""
 
+    def _hear_texts(
+        self, config: RecommenderConfig, knowledge: KnowledgeConfig, sizes: Sizes, width: int
+    ) -> None:
+        """Add the weights that read text, for features of ``width`` dimensions.
+
+        Called after the ID weights are drawn, so that these are the same with and without text.
+        """
+        dim = config.embedding_dim
         heard: dict[TextKind, bool] = {
             "user": sizes.has_user_text and knowledge.user,
             "item": sizes.has_item_text and knowledge.item,
@@ -123,7 +119,7 @@ class CandidateFeatures(nn.Module):
         text_dim = 0 if self.space is None else self.space.out_dim
         self.adaptor = build_adaptor(knowledge, self.kinds, text_dim, dim) if self.kinds else None
         joining: dict[str, nn.Linear] = {
-            kind: nn.Linear(dim, hidden, bias=False) for kind in self.kinds
+            kind: nn.Linear(dim, width, bias=False) for kind in self.kinds
         }
         if "user" in joining:
             # From zero: a user's own vector names the user, and 850 names are soon learned by
@@ -132,11 +128,10 @@ class CandidateFeatures(nn.Module):
         self.from_text = nn.ModuleDict(joining)
         match_dim = min(knowledge.match_dim, text_dim) if len(self.kinds) == 2 else 0
         self.match = LearnedMatch(text_dim, match_dim) if match_dim else None
-        self.from_match = nn.Linear(match_dim, hidden, bias=False) if match_dim else None
 
     def text_parameters(self) -> list[nn.Parameter]:
         """The weights that read text."""
-        parts = (self.adaptor, self.from_text, self.match, self.from_match)
+        parts = (self.adaptor, self.from_text, self.match)
         return [weight for part in parts if part is not None for weight in part.parameters()]
 
     def prepare(self, inputs: ListInputs) -> Prepared:
@@ -177,6 +172,35 @@ class CandidateFeatures(nn.Module):
                 item_match = self.match.item(prepared.item_text)
                 user_match = self.match.user(text)
         return Texts(item, user, item_match, user_match)
+
+
+class CandidateFeatures(TextFeatures):
+    """ID embedding, target attention over the reading history, text and its match."""
+
+    def __init__(self, config: RecommenderConfig, knowledge: KnowledgeConfig, sizes: Sizes) -> None:
+        super().__init__()
+        dim, hidden = config.embedding_dim, config.hidden_dim
+        self.candidate = nn.Embedding(sizes.n_items, dim)
+        self.read = nn.Embedding(sizes.n_items, dim)
+        for table in (self.candidate, self.read):
+            nn.init.normal_(table.weight, std=ID_STD)
+        self.item_bias = nn.Embedding(sizes.n_items, 1)
+        nn.init.zeros_(self.item_bias.weight)
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.rating_key = nn.Parameter(torch.zeros(dim))
+        self.rating_weight = nn.Parameter(torch.tensor([0.3, 1.0]))
+        self.from_ids = nn.Linear(3 * dim, hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.drop_read = config.dropout
+        self.alone = nn.Linear(hidden, 1, bias=False)
+        self._hear_texts(config, knowledge, sizes, hidden)
+        match_dim = 0 if self.match is None else self.match.dim
+        self.from_match = nn.Linear(match_dim, hidden, bias=False) if match_dim else None
+
+    def text_parameters(self) -> list[nn.Parameter]:
+        """The weights that read text."""
+        more = [] if self.from_match is None else list(self.from_match.parameters())
+        return super().text_parameters() + more
 
     def forward(
         self, prepared: Prepared, texts: Texts, users: Tensor, items: Tensor, rows: Tensor

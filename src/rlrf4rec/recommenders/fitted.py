@@ -13,15 +13,18 @@ from safetensors.torch import load_file, save_file
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.errors import DataError, WorkspaceError
-from rlrf4rec.recommenders.base import Reranker
+from rlrf4rec.recommenders.base import Recommender
 from rlrf4rec.recommenders.features import Sizes
-from rlrf4rec.recommenders.inputs import ListInputs, check_lists, check_rows
+from rlrf4rec.recommenders.inputs import ListInputs, check_lists, check_range, check_rows
 from rlrf4rec.recommenders.registry import resolve_backbone
-from rlrf4rec.records import CandidateLists, Float32Array, IntArray
+from rlrf4rec.recommenders.sequential import SequentialRecommender
+from rlrf4rec.records import PADDING, CandidateLists, Float32Array, IntArray
 
 FORMAT_VERSION = 1
 SCORING_CANDIDATES = 20_000
 """Candidates (times texts) scored at once: some 30 MB of features."""
+SCORING_USERS = 1024
+"""Users whose catalogue is scored at once: histories of 30 items take some 10 MB."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class FittedRecommender:
     backbone: str
     config: RecommenderConfig
     knowledge: KnowledgeConfig
-    model: Reranker
+    model: Recommender
     history: tuple[Epoch, ...]
 
     def score(
@@ -85,6 +88,46 @@ class FittedRecommender:
                 ranked = self.model.rank(prepared, texts, users, items, texts_read)
                 scores[part] = ranked.numpy()
         return scores if knowledge_rows.ndim == 2 else scores[:, 0]
+
+    def score_catalogue(
+        self, inputs: ListInputs, users: IntArray, knowledge_rows: IntArray | None = None
+    ) -> Float32Array:
+        """Score every item for users, whom `score` would score alike in a list.
+
+        Args:
+            inputs: histories and text vectors of the users.
+            users: ``[b]``. The result is ``b`` times the catalogue: call with as many as fit.
+            knowledge_rows: ``[b]``, a text of each user (row of ``inputs.user_knowledge``); -1 or
+                None: none.
+
+        Returns:
+            ``[b, i]``; higher ranks first. Items that the user has read are scored, too.
+
+        Raises:
+            DataError: as `score`, or a backbone that only ranks lists.
+        """
+        model = self.model
+        if not isinstance(model, SequentialRecommender):
+            raise DataError(
+                "a backbone that scores the whole catalogue, such as sasrec or gru4rec",
+                found=f"{self.backbone!r}, which ranks candidate lists",
+                remedy="Retrieve with a sequential recommender, rerank with this one.",
+            )
+        self._check_texts(inputs)
+        check_range("users", users, inputs.n_users)
+        rows = np.full(len(users), PADDING) if knowledge_rows is None else knowledge_rows
+        n_texts = 0 if inputs.user_knowledge is None else len(inputs.user_knowledge)
+        check_range("knowledge rows", rows, n_texts, lowest=PADDING)
+        scores = np.empty((len(users), model.sizes.n_items), dtype=np.float32)
+        with torch.no_grad():
+            prepared = model.features.prepare(inputs)
+            for start in range(0, len(users), SCORING_USERS):
+                part = slice(start, start + SCORING_USERS)
+                texts = model.features.read_texts(prepared, torch.from_numpy(rows[part]))
+                local = torch.arange(len(rows[part])).unsqueeze(1)
+                ranked = model.rank_catalogue(prepared, texts, torch.from_numpy(users[part]), local)
+                scores[part] = ranked.squeeze(1).numpy()
+        return scores
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder."""

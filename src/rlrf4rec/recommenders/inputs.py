@@ -69,7 +69,7 @@ class ListInputs:
                 found=f"{len(item)} text vectors",
                 remedy="Encode the texts of the whole catalogue, in its order.",
             )
-        _check_range("read items", histories.items, n_items, lowest=PADDING)
+        check_range("read items", histories.items, n_items, lowest=PADDING)
         return cls(
             torch.from_numpy(histories.items.astype(np.int64)),
             torch.from_numpy(histories.ratings.astype(np.float32)),
@@ -97,8 +97,8 @@ def check_lists(lists: CandidateLists, inputs: ListInputs, n_items: int) -> None
     Raises:
         DataError: naming the first wrong row.
     """
-    _check_range("users", lists.user, inputs.n_users)
-    _check_range("items", lists.items, n_items)
+    check_range("users", lists.user, inputs.n_users)
+    check_range("items", lists.items, n_items)
 
 
 def check_rows(rows: IntArray, lists: CandidateLists, inputs: ListInputs) -> None:
@@ -114,7 +114,7 @@ def check_rows(rows: IntArray, lists: CandidateLists, inputs: ListInputs) -> Non
             remedy="Give one row (or -1) a list and text: shape [lists] or [lists, texts].",
         )
     n_texts = 0 if inputs.user_knowledge is None else len(inputs.user_knowledge)
-    _check_range("knowledge rows", rows, n_texts, lowest=PADDING)
+    check_range("knowledge rows", rows, n_texts, lowest=PADDING)
 
 
 def _vectors(name: str, array: Float32Array) -> Tensor:
@@ -128,7 +128,12 @@ def _vectors(name: str, array: Float32Array) -> Tensor:
     return torch.from_numpy(array.astype(np.float32))
 
 
-def _check_range(name: str, values: IntArray, end: int, lowest: int = 0) -> None:
+def check_range(name: str, values: IntArray, end: int, lowest: int = 0) -> None:
+    """Every value lies in ``lowest .. end - 1``.
+
+    Raises:
+        DataError: naming the first that does not.
+    """
     wrong = np.argwhere((values < lowest) | (values >= end))
     if len(wrong):
         where = tuple(int(part) for part in wrong[0])

@@ -84,6 +84,7 @@ class LearnedMatch(nn.Module):
 
     def __init__(self, text_dim: int, match_dim: int) -> None:
         super().__init__()
+        self.dim = match_dim
         self.user = nn.Linear(text_dim, match_dim, bias=False)
         self.item = nn.Linear(text_dim, match_dim, bias=False)
         for projection in (self.user, self.item):

@@ -5,25 +5,30 @@ from __future__ import annotations
 import importlib
 
 from rlrf4rec.errors import ConfigError
-from rlrf4rec.recommenders.base import Reranker
+from rlrf4rec.recommenders.base import Recommender
 from rlrf4rec.recommenders.dlcm import DLCM
+from rlrf4rec.recommenders.gru4rec import GRU4Rec
 from rlrf4rec.recommenders.mir import MIR
 from rlrf4rec.recommenders.prm import PRM
+from rlrf4rec.recommenders.sasrec import SASRec
+from rlrf4rec.recommenders.sequential import SequentialRecommender
 from rlrf4rec.recommenders.setrank import SetRank
 
-BACKBONES: dict[str, type[Reranker]] = {
+BACKBONES: dict[str, type[Recommender]] = {
     "dlcm": DLCM,
     "prm": PRM,
     "setrank": SetRank,
     "mir": MIR,
+    "sasrec": SASRec,
+    "gru4rec": GRU4Rec,
 }
 
 
-def resolve_backbone(name: str) -> type[Reranker]:
+def resolve_backbone(name: str) -> type[Recommender]:
     """The class behind a name in `BACKBONES` or a ``package.module:Class`` of your own.
 
     Raises:
-        ConfigError: unknown name, nothing at that path, or a class that is no `Reranker`.
+        ConfigError: unknown name, nothing at that path, or a class that is no `Recommender`.
     """
     if name in BACKBONES:
         return BACKBONES[name]
@@ -42,10 +47,26 @@ def resolve_backbone(name: str) -> type[Reranker]:
             found=str(error),
             remedy="Write package.module:Class and make sure that the package is installed.",
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Reranker)):
+    if not (isinstance(found, type) and issubclass(found, Recommender)):
         raise ConfigError(
-            f"a subclass of {Reranker.__module__}.Reranker at {name!r}",
+            f"a subclass of {Recommender.__module__}.Recommender at {name!r}",
             found=repr(found),
             remedy="Derive your class from Reranker and implement compare().",
+        )
+    return found
+
+
+def resolve_sequential(name: str) -> type[SequentialRecommender]:
+    """`resolve_backbone` for one that scores a catalogue.
+
+    Raises:
+        ConfigError: as `resolve_backbone`, or a backbone that only ranks lists.
+    """
+    found = resolve_backbone(name)
+    if not issubclass(found, SequentialRecommender):
+        raise ConfigError(
+            "a backbone that scores the whole catalogue: sasrec, gru4rec or package.module:Class",
+            found=f"{name!r}, which ranks candidate lists",
+            remedy="Derive your class from SequentialRecommender and implement encode().",
         )
     return found

@@ -57,7 +57,7 @@ def deploy(world: World, trail: Trail) -> Stage:
         "kind": config.lists.kind,
         "seed": config.seed,
     }
-    needs = [world.listed, *last.samples.values()]
+    needs = [*world.list_stages(), *last.samples.values()]
     stage = world.workspace.stage("deployed", settings, needs, work, replayable=True)
     world.reporter.finish("deployed", stage.seconds)
     return stage

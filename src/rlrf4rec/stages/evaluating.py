@@ -9,7 +9,7 @@ import numpy as np
 
 from rlrf4rec.data import popularity
 from rlrf4rec.evaluation.intervals import compare, estimate
-from rlrf4rec.evaluation.metrics import list_metrics
+from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics
 from rlrf4rec.evaluation.results import ComparisonRow, Results, RewardRow, SystemRow
 from rlrf4rec.records import CandidateLists, Float32Array, FloatArray
 from rlrf4rec.stages.rewards_table import reward_rows
@@ -28,10 +28,20 @@ PerList = dict[str, FloatArray]
 _PATHS = {"path", "interactions", "items", "users"}
 
 # Each tuned round is held against these; the pairs below stand on their own.
-_RIVALS = ("id", "profile", "history_text", "shuffled", "random_pairs", "untuned", "best_of_n")
+_RIVALS = (
+    "first_stage",
+    "id",
+    "profile",
+    "history_text",
+    "shuffled",
+    "random_pairs",
+    "untuned",
+    "best_of_n",
+)
 _WITH_HISTORY = "_with_history"
 _PAIRS = [
     ("id", "popularity"),
+    ("id", "first_stage"),
     ("id", "llm_zero_shot"),
     ("profile", "id"),
     ("untuned", "id"),
@@ -54,13 +64,17 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
     """Train and test every system, and compare them by resampling users."""
     config = world.config
     systems = trained_systems(world, trail)
-    titles = read_titles(world, trail.rounds[0].samples) if config.evaluation.zero_shot else None
     system_rows: list[SystemRow] = []
     comparison_rows: list[ComparisonRow] = []
     stages: dict[str, dict[str, Stage]] = {}
+    zero_shot: list[Stage] = []
     with worker_pool(config.machine.processes) as pool:
         for kind in config.evaluation.kinds:
-            tested = world.lists(kind).select(tested_lists(world, kind))
+            titles = None
+            if config.evaluation.zero_shot:
+                titles = read_titles(world, trail.rounds[0].samples, kind)
+                zero_shot.append(titles)
+            tested = Tested.of_kind(world, kind)
             untrained = {
                 name: _metrics(world, tested, scores[None])
                 for name, scores in untrained_scores(world, tested, titles).items()
@@ -73,18 +87,18 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
                     backbone: _metrics(world, tested, load_scores(world, stage, backbone))
                     for backbone in config.evaluation.backbones
                 }
-            system_rows += _system_rows(world, tested, untrained, trained)
-            comparison_rows += _comparison_rows(world, tested, untrained, trained)
+            system_rows += _system_rows(world, tested.lists, untrained, trained)
+            comparison_rows += _comparison_rows(world, tested.lists, untrained, trained)
     primary = config.evaluation.kinds[0]
-    tested = world.lists(primary).select(tested_lists(world, primary))
+    first = world.lists(primary).select(tested_lists(world, primary))
     results = Results(
         dataset=world.dataset.name,
         lists=primary,
         folds=int(world.folds.fold.max()) + 1,
         seeds=config.evaluation.seeds,
-        n_users=len(np.unique(tested.user)),
-        n_lists=len(tested),
-        n_lists_without_positive=int((~tested.labels.any(axis=1)).sum()),
+        n_users=len(np.unique(first.user)),
+        n_lists=len(first),
+        n_lists_without_positive=int((~first.labels.any(axis=1)).sum()),
         systems=system_rows,
         comparisons=comparison_rows,
         rewards=_rewards(world, trail),
@@ -92,43 +106,62 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
             world,
             trail,
             [stage for by_name in stages.values() for stage in by_name.values()],
-            titles,
+            zero_shot,
         ),
         config=json.loads(config.model_dump_json(exclude={"machine": True, "data": _PATHS})),
     )
     return Evaluation(results, stages)
 
 
-def untrained_scores(
-    world: World, lists: CandidateLists, titles: Stage | None
-) -> dict[str, FloatArray]:
+@dataclass(frozen=True)
+class Tested:
+    """Tested lists, and what training may know of their candidates.
+
+    Attributes:
+        lists: ``n`` lists.
+        known: ``[n, l]``, interactions of each candidate that whoever ranks the list may know.
+    """
+
+    lists: CandidateLists
+    known: FloatArray
+
+    @classmethod
+    def of_kind(cls, world: World, kind: str) -> Tested:
+        """A test user's feedback is not counted as known."""
+        lists = world.lists(kind).select(tested_lists(world, kind))
+        known = np.zeros(lists.items.shape)
+        fold = world.folds.fold
+        for number in range(int(fold.max()) + 1):
+            counts = popularity(world.dataset, fold != number, world.histories)
+            rows = fold[lists.user] == number
+            known[rows] = counts[lists.items[rows]]
+        return cls(lists, known)
+
+
+def untrained_scores(world: World, tested: Tested, titles: Stage | None) -> dict[str, FloatArray]:
     """Systems without a recommender, ``[n, l]``.
 
-    Random order; popularity, a test user's feedback not counted; the LLM by itself, where its
-    likelihoods were computed.
+    Random order; popularity; the first stage's order, where the candidates were retrieved; the LLM
+    by itself, where its likelihoods were computed.
     """
+    lists = tested.lists
     rng = np.random.default_rng([world.config.seed, 2])
-    scores = {"random": rng.random(lists.items.shape)}
-    counted = np.zeros(lists.items.shape)
-    fold = world.folds.fold
-    for number in range(int(fold.max()) + 1):
-        counts = popularity(world.dataset, fold != number, world.histories)
-        rows = fold[lists.user] == number
-        counted[rows] = counts[lists.items[rows]]
-    scores["popularity"] = counted
+    scores = {"random": rng.random(lists.items.shape), "popularity": tested.known}
+    if lists.first_stage is not None:
+        scores["first_stage"] = lists.first_stage.astype(np.float64)
     if titles is not None:
         scores["llm_zero_shot"] = zero_shot_scores(world, titles, lists.kind)
     return scores
 
 
-def _metrics(world: World, lists: CandidateLists, scores: FloatArray | Float32Array) -> PerList:
+def _metrics(world: World, tested: Tested, scores: FloatArray | Float32Array) -> PerList:
     """Metrics of each list, from scores ``[seeds, n, l]``."""
     seeds, n, size = scores.shape
-    flat = list_metrics(
-        np.tile(lists.labels, (seeds, 1)),
-        scores.reshape(seeds * n, size).astype(np.float64),
-        world.config.evaluation.ks,
-    )
+    labels = np.tile(tested.lists.labels, (seeds, 1))
+    flat_scores = scores.reshape(seeds * n, size).astype(np.float64)
+    ks = world.config.evaluation.ks
+    cold = np.tile(tested.known <= world.config.evaluation.cold_interactions, (seeds, 1))
+    flat = list_metrics(labels, flat_scores, ks) | cold_metrics(labels, flat_scores, cold, ks)
     return {name: values.reshape(seeds, n) for name, values in flat.items()}
 
 

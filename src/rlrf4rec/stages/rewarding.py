@@ -91,7 +91,8 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
         rewards = reward_texts(models, inputs, scored, rows[scored.user], k=config.reward.k)
         writer.write_frame("rewards.parquet", _with_texts(texts, rewards))
 
-    stage = world.workspace.stage(stage_name, _settings(world, half), [world.listed, samples], work)
+    needs = [*world.list_stages(), samples]
+    stage = world.workspace.stage(stage_name, _settings(world, half), needs, work)
     world.reporter.finish(stage_name, stage.seconds)
     return stage
 
@@ -111,7 +112,7 @@ def judge(world: World, name: str, samples: Stage, judges: Stage, half: int) -> 
         writer.write_frame("rewards.parquet", rewarded_texts(world, models, texts))
 
     return world.workspace.stage(
-        stage_name, _settings(world, half), [world.listed, samples, judges], work
+        stage_name, _settings(world, half), [*world.list_stages(), samples, judges], work
     )
 
 

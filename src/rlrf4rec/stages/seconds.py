@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.world import World
@@ -10,13 +10,15 @@ from rlrf4rec.workspace import Stage
 
 
 def seconds_by_step(
-    world: World, trail: Trail, evaluation: Iterable[Stage], zero_shot: Stage | None
+    world: World, trail: Trail, evaluation: Iterable[Stage], zero_shot: Collection[Stage]
 ) -> dict[str, float]:
     """Wall seconds by step and round (``generate/0``), over all attempts."""
     seconds = {
         "data": world.data.seconds,
         "prompts": trail.prompts.seconds,
     }
+    if world.first_stage is not None:
+        seconds["first_stage"] = world.first_stage.seconds
     for current in trail.rounds:
         steps = {
             "tune": current.tuning,
@@ -30,8 +32,8 @@ def seconds_by_step(
     if trail.random_pairs is not None:
         seconds["tune/random_pairs"] = _total(trail.random_pairs.tuning.values())
         seconds["generate/random_pairs"] = _total(trail.random_pairs.samples.values())
-    if zero_shot is not None:
-        seconds["zero_shot"] = zero_shot.seconds
+    if zero_shot:
+        seconds["zero_shot"] = _total(zero_shot)
     seconds["evaluate"] = _total(evaluation)
     return seconds
 

@@ -109,7 +109,7 @@ def run_system(world: World, system: System, kind: str, pool: Executor) -> Stage
         "best_of": config.reward.metric if system.name == "best_of_n" else "",
     }
     stage = world.workspace.stage(
-        name, settings, [world.listed, *system.needs], work, replayable=True
+        name, settings, [*world.list_stages(kind), *system.needs], work, replayable=True
     )
     world.reporter.finish(name, stage.seconds)
     return stage

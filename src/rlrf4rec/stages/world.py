@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from rlrf4rec.config import Config
+from rlrf4rec.config import Config, ListKind
 from rlrf4rec.data import (
     candidate_lists,
     folds_to_frame,
@@ -35,6 +35,7 @@ from rlrf4rec.records import (
     Histories,
     IntArray,
 )
+from rlrf4rec.stages.retrieving import retrieve_candidates, retrieve_lists
 from rlrf4rec.workspace import Stage, StageWriter, Workspace, fingerprint
 
 if TYPE_CHECKING:
@@ -60,7 +61,11 @@ class World:
         histories: reading histories, ``[u, h]``.
         folds: who is used for what.
         data: the stage that stores the log, the catalogue and the users.
-        listed: the stage that stores the candidate lists and the folds.
+        listed: the stage that stores the folds and the run's own kind of lists.
+        first_stage: the stage that trains the first stage; None where the run has no such lists.
+        listed_apart: by kind, the stages that store the lists of every other kind of the
+            evaluation, and those of kind ``first_stage``. Stages of their own, so that one more
+            evaluation makes nothing else stale.
     """
 
     config: Config
@@ -71,16 +76,24 @@ class World:
     folds: Folds
     data: Stage
     listed: Stage
+    first_stage: Stage | None = None
+    listed_apart: dict[str, Stage] = field(default_factory=dict)
     _lists: dict[str, CandidateLists] = field(default_factory=dict)
 
     def lists(self, kind: str | None = None) -> CandidateLists:
         """The candidate lists of a kind (default: the run's own), all draws."""
         kind = kind or self.config.lists.kind
         if kind not in self._lists:
-            self._lists[kind] = CandidateLists.from_frame(
-                self.listed.frame(f"lists-{kind}.parquet")
-            )
+            stage = self.list_stages(kind)[-1]
+            self._lists[kind] = CandidateLists.from_frame(stage.frame(f"lists-{kind}.parquet"))
         return self._lists[kind]
+
+    def list_stages(self, kind: str | None = None) -> list[Stage]:
+        """What a stage needs that reads a kind's lists (default: the run's own), which the last of
+        these holds.
+        """
+        apart = self.listed_apart.get(kind or self.config.lists.kind)
+        return [self.listed] if apart is None else [self.listed, apart]
 
     @cached_property
     def user_numbers(self) -> dict[str, int]:
@@ -133,7 +146,9 @@ def open_world(config: Config, workspace: Workspace, reporter: Reporter | None =
     """Load the data and store what the run makes of them.
 
     Two stages, so that other lists or folds do not make the LLM's texts stale: ``data`` (log,
-    catalogue, users), which prompts depend on, and ``lists`` (candidate lists, folds).
+    catalogue, users), which prompts depend on, and ``lists`` (folds and the run's own kind of
+    candidate lists). Each further kind of the evaluation is one more; lists of kind
+    ``first_stage`` are two, which train the first stage if they have to.
 
     Raises:
         RLRF4RecError: the data or the settings cannot be used.
@@ -143,7 +158,17 @@ def open_world(config: Config, workspace: Workspace, reporter: Reporter | None =
     folds = make_folds(dataset.n_users, config.folds, config.seed)
     data = _store_data(config, workspace, dataset)
     lists = _store_lists(config, workspace, dataset, folds, data)
-    return World(config, workspace, reporter or Silent(), dataset, histories, folds, data, lists)
+    world = World(config, workspace, reporter or Silent(), dataset, histories, folds, data, lists)
+    kinds = dict.fromkeys([config.lists.kind, *config.evaluation.kinds])
+    first_stage: Stage | None = None
+    apart: dict[str, Stage] = {}
+    for kind in kinds:
+        if kind == "first_stage":
+            first_stage = retrieve_candidates(world)
+            apart[kind] = retrieve_lists(world, first_stage)
+        elif kind != config.lists.kind:
+            apart[kind] = _store_lists_apart(config, workspace, dataset, kind, data)
+    return replace(world, first_stage=first_stage, listed_apart=apart)
 
 
 def _store_data(config: Config, workspace: Workspace, dataset: Dataset) -> Stage:
@@ -163,7 +188,7 @@ def _store_data(config: Config, workspace: Workspace, dataset: Dataset) -> Stage
 def _store_lists(
     config: Config, workspace: Workspace, dataset: Dataset, folds: Folds, data: Stage
 ) -> Stage:
-    kinds = list(dict.fromkeys([config.lists.kind, *config.evaluation.kinds]))
+    kinds = [kind for kind in (config.lists.kind,) if kind != "first_stage"]
 
     def work(writer: StageWriter) -> None:
         writer.write_frame("folds.parquet", folds_to_frame(folds))
@@ -178,6 +203,17 @@ def _store_lists(
         "seed": config.seed,
     }
     return workspace.stage("lists", settings, [data], work, replayable=True)
+
+
+def _store_lists_apart(
+    config: Config, workspace: Workspace, dataset: Dataset, kind: ListKind, data: Stage
+) -> Stage:
+    def work(writer: StageWriter) -> None:
+        lists = candidate_lists(dataset, config, kind, config.lists.draws, config.seed)
+        writer.write_frame(f"lists-{kind}.parquet", lists.to_frame())
+
+    settings = {"lists": config.lists.model_dump(exclude={"kind"}), "seed": config.seed}
+    return workspace.stage(f"evaluation/{kind}/lists", settings, [data], work, replayable=True)
 
 
 def write_prompts(world: World) -> Stage:

@@ -35,12 +35,13 @@ _TITLES = "titles.parquet"
 _PAIRS_SCHEMA = {"user": pl.Int32, "item": pl.Int32, "log_likelihood": pl.Float64}
 
 
-def read_titles(world: World, samples: Mapping[int, Stage]) -> Stage:
-    """Score every candidate of the tested lists by its title.
+def read_titles(world: World, samples: Mapping[int, Stage], kind: str) -> Stage:
+    """Score every candidate of the tested lists of a kind by its title.
 
     Args:
         world: the run.
         samples: the untuned LLM's texts, a stage for each half of the users.
+        kind: of lists. Each has a stage of its own, so that another one makes no answer stale.
 
     Returns:
         A stage with ``titles.parquet``: ``item``, ``n_tokens`` and ``log_likelihood`` without any
@@ -49,15 +50,16 @@ def read_titles(world: World, samples: Mapping[int, Stage]) -> Stage:
         names a user, so that both may be published.
     """
     config = world.config
-    name = "evaluation/zero-shot"
+    own = kind == config.lists.kind
+    name = "evaluation/zero-shot" if own else f"evaluation/{kind}/zero-shot"
     on_progress = world.reporter.start(name, "users")
 
     def work(writer: StageWriter) -> None:
-        if all(writer.has(_file(kind)) for kind in config.evaluation.kinds):
+        if writer.has(_file(kind)):
             # Complete; an earlier attempt was killed while it cleared its shards away.
             clear_shards(writer)
             return
-        candidates = _candidates(world)
+        candidates = _candidates(_tested(world, kind))
         users = sorted(candidates)
         done = finished_users(writer)
         missing = [user for user in users if user not in done]
@@ -76,17 +78,16 @@ def read_titles(world: World, samples: Mapping[int, Stage]) -> Stage:
                     on_progress(len(done) + number, len(users))
                 frame = pl.DataFrame(rows, schema=_PAIRS_SCHEMA, orient="row")
                 write_shard(writer, some, frame)
-        pairs = read_shards(writer)
-        for kind in config.evaluation.kinds:
-            writer.write_frame(_file(kind), _by_list(_tested(world, kind), pairs))
+        writer.write_frame(_file(kind), _by_list(_tested(world, kind), read_shards(writer)))
         clear_shards(writer)
 
     settings = {
         "model": config.model.model_dump(),
         "ranking": world.template.ranking.model_dump(),
-        "kinds": config.evaluation.kinds,
+        "kinds": [kind],
     }
-    stage = world.workspace.stage(name, settings, [world.listed, *samples.values()], work)
+    needs = [*world.list_stages(kind), *samples.values()]
+    stage = world.workspace.stage(name, settings, needs, work)
     world.reporter.finish(name, stage.seconds)
     return stage
 
@@ -166,13 +167,11 @@ def _tested(world: World, kind: str) -> CandidateLists:
     return world.lists(kind).select(tested_lists(world, kind))
 
 
-def _candidates(world: World) -> dict[int, list[int]]:
-    """Each tested user's distinct candidates in lists of any kind, ascending."""
+def _candidates(lists: CandidateLists) -> dict[int, list[int]]:
+    """Each user's distinct candidates, ascending."""
     found: dict[int, set[int]] = {}
-    for kind in world.config.evaluation.kinds:
-        lists = _tested(world, kind)
-        for user, items in zip(lists.user.tolist(), lists.items.tolist(), strict=True):
-            found.setdefault(user, set()).update(items)
+    for user, items in zip(lists.user.tolist(), lists.items.tolist(), strict=True):
+        found.setdefault(user, set()).update(items)
     return {user: sorted(items) for user, items in found.items()}
 
 
