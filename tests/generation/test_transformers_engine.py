@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rlrf4rec.config import GenerationConfig
-from rlrf4rec.generation.base import Request, Text
+from rlrf4rec.generation.base import Request, Text, text_of
 from rlrf4rec.generation.transformers_engine import SeededSampling, TransformersEngine
 
 LIKELY = [0.5, 0.3, 0.15, 0.05]
@@ -159,9 +159,15 @@ class TestEngine:
         other = TransformersEngine(folder, "float32", "cpu", EOS)
         assert other.sample(_requests(4), CONFIG) == engine.sample(_requests(4), CONFIG)
 
-    def test_text_of_ids(self, engine: TransformersEngine) -> None:
-        """The first end token ends the text; what pads the row after it is nothing."""
-        found = engine._text([50, 60, 258, 256, 256])
-        assert found == Text((50, 60), True)
-        assert engine._text([258]) == Text((), True)
-        assert engine._text([50, 60]) == Text((50, 60), False)
+    def test_the_first_end_ends_the_text(self) -> None:
+        """What pads the row after it is nothing."""
+        assert text_of([50, 60, 258, 256, 256], [258]) == Text((50, 60), True)
+        assert text_of([50, 10, 60, 258], [10, 258]) == Text((50,), True)
+        assert text_of([258], [258]) == Text((), True)
+        assert text_of([50, 60], [258]) == Text((50, 60), False)
+
+    def test_stops_at_other_tokens_when_told(self, engine: TransformersEngine) -> None:
+        (free,) = engine.sample(_requests(1), CONFIG)
+        stop = free[0].token_ids[1]
+        (stopped,) = engine.sample(_requests(1), CONFIG, [stop])
+        assert stopped[0] == Text(free[0].token_ids[: free[0].token_ids.index(stop)], True)

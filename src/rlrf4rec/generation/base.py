@@ -17,10 +17,13 @@ class Request:
     Attributes:
         prompt_ids: the prompt's token ids.
         seeds: one a sample, see `sample_seed`.
+        goes_on: the prompt ends with what the engine has just written, so that all but its last
+            tokens are in the engine's cache.
     """
 
     prompt_ids: Sequence[int]
     seeds: Sequence[int]
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,9 @@ def sample_seed(run_seed: int, user_id: str, writer: str, sample: int) -> int:
     """
     name = f"{run_seed}\0{writer}\0{sample}\0{user_id}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def text_of(ids: Sequence[int], ends: Collection[int]) -> Text:
+    """Token ids up to the first of ``ends``; without one, the text was cut."""
+    end = next((place for place, token in enumerate(ids) if token in ends), None)
+    return Text(tuple(ids if end is None else ids[:end]), end is not None)

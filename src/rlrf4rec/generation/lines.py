@@ -55,7 +55,7 @@ class LineWriter:
             begun = [text.token_ids + opening for text in texts]
             lines = self._engine.sample(
                 [
-                    Request(prompt + answer, [line_seed(seed, number)])
+                    Request(prompt + answer, [line_seed(seed, number)], goes_on=True)
                     for (prompt, seed), answer in zip(flat, begun, strict=True)
                 ],
                 a_line,

@@ -17,7 +17,7 @@ import numpy as np
 
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.errors import MissingPartError
-from rlrf4rec.generation.base import Request, Text
+from rlrf4rec.generation.base import Request, Text, text_of
 
 # OpenVINO and its converter report each use to their maker, unasked. No setting turns that off, but
 # they do without the package that reports.
@@ -76,21 +76,21 @@ class OpenVINOEngine:
             openvino.Tensor(np.asarray([request.prompt_ids], dtype=np.int64))
             for request in requests
         ]
-        shared = [
-            prompt
-            for prompt, request in zip(prompts, requests, strict=True)
-            if len(request.seeds) > 1
+        # Single samples, too, so that every text starts from the cache: in bfloat16 the last bit of
+        # what a prompt leaves behind depends on whether it is read at once or found there.
+        unread = [
+            prompt for prompt, request in zip(prompts, requests, strict=True) if not request.goes_on
         ]
-        if shared:
+        if unread:
             first = self._settings(settings, 0, 1, ends)
-            self._pipeline.generate(shared, [first] * len(shared))
+            self._pipeline.generate(unread, [first] * len(unread))
         flat = [
             (prompt, self._settings(settings, seed, settings.max_new_tokens, ends))
             for prompt, request in zip(prompts, requests, strict=True)
             for seed in request.seeds
         ]
         results = self._pipeline.generate([prompt for prompt, _ in flat], [c for _, c in flat])
-        texts = iter([_text(result.m_generation_ids[0], ends) for result in results])
+        texts = iter([text_of(result.m_generation_ids[0], ends) for result in results])
         return [[next(texts) for _ in request.seeds] for request in requests]
 
     def _settings(
@@ -106,11 +106,6 @@ class OpenVINOEngine:
         )
         generation.stop_token_ids = ends
         return generation
-
-
-def _text(ids: Sequence[int], ends: set[int]) -> Text:
-    finished = bool(ids) and ids[-1] in ends
-    return Text(tuple(ids[:-1] if finished else ids), finished)
 
 
 def export_openvino(model_folder: Path, output: Path) -> None:

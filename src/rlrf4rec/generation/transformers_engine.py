@@ -23,7 +23,7 @@ from transformers import GenerationConfig as ModelGenerationConfig
 
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.errors import MissingPartError
-from rlrf4rec.generation.base import Request, Text
+from rlrf4rec.generation.base import Request, Text, text_of
 
 
 class SeededSampling(LogitsProcessor):
@@ -130,10 +130,5 @@ class TransformersEngine:
                 eos_token_id=ends,
                 pad_token_id=self._padding,
             )
-        texts = iter([_text(row, ends) for row in output[:, width:].tolist()])
+        texts = iter([text_of(row, ends) for row in output[:, width:].tolist()])
         return [[next(texts) for _ in request.seeds] for request in requests]
-
-
-def _text(ids: list[int], ends: Collection[int]) -> Text:
-    end = next((place for place, token in enumerate(ids) if token in ends), None)
-    return Text(tuple(ids if end is None else ids[:end]), end is not None)
