@@ -13,7 +13,7 @@ from rlrf4rec.config import Config
 PAGE = Path(__file__).parent / "configuration.md"
 INTRO = """# Settings
 
-Made from `src/rlrf4rec/config.py` by `python docs/reference/make_configuration.py`; do not edit.
+Made from `src/rlrf4rec/config/` by `python docs/reference/make_configuration.py`; do not edit.
 A configuration is a YAML file with these sections; everything has a default. An unknown key, a
 wrong type or a value out of range stops the run, and all of them are named together. On the command
 line: `--set section.key=value`.

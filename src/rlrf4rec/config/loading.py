@@ -1,0 +1,100 @@
+"""From a YAML file to a checked configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from rlrf4rec.config.whole import Config
+from rlrf4rec.errors import ConfigError
+
+
+def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
+    """Read a YAML file; ``section.key=value`` overrides win over it.
+
+    Relative paths in the `data` section are taken from the file's own folder.
+
+    Raises:
+        ConfigError: unreadable file or wrong settings; all wrong settings are named together.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            "a readable configuration file",
+            found=f"{path} ({error.strerror})",
+            remedy="Pass the path of a YAML file, for example configs/demo.yaml.",
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            "valid YAML", found=f"{path}: {error}", remedy="Mend the file's syntax."
+        ) from error
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            "sections such as 'data:' and 'lists:' at the top of the file",
+            found=f"{path}: {type(raw).__name__}",
+            remedy="See configs/demo.yaml.",
+        )
+    for override in overrides or []:
+        _apply_override(raw, override)
+    _resolve_paths(raw, path.parent)
+    return parse_config(raw, origin=str(path))
+
+
+def parse_config(raw: dict[str, Any], origin: str = "configuration") -> Config:
+    """Check plain settings (as YAML gives them, hence `Any`) and make a `Config`.
+
+    Raises:
+        ConfigError: naming every wrong setting.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'configuration'}: {problem['msg']}"
+            f" (got {str(problem.get('input'))[:80]!r})"
+            for problem in error.errors()
+        )
+        raise ConfigError(
+            "known settings within their ranges",
+            found=f"{origin}: {problems}",
+            remedy="docs/reference/configuration.md lists every setting.",
+        ) from error
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, sign, value = override.partition("=")
+    *sections, last = key.strip().split(".")
+    if not sign or not last:
+        raise ConfigError(
+            "section.key=value",
+            found=repr(override),
+            remedy="For example --set generation.n_samples=4.",
+        )
+    target = raw
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(
+                f"a section named {section!r}", found=repr(override), remedy="Check the key."
+            )
+    try:
+        target[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            "a YAML value after '='", found=repr(override), remedy="Quote the value."
+        ) from error
+
+
+def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
+    data = raw.get("data")
+    if isinstance(data, dict):
+        for key in ("path", "interactions", "items", "users"):
+            if isinstance(data.get(key), str):
+                data[key] = str((folder / Path(data[key]).expanduser()).resolve())

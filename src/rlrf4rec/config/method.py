@@ -1,0 +1,132 @@
+"""Settings of the five steps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlrf4rec.config.sections import Backbone, Count, Section
+
+
+class PromptConfig(Section):
+    """What the LLM reads."""
+
+    template: str = Field("movies", description="movies, products, generic, or a YAML file's path")
+    history_size: Count = Field(25, description="the last interactions it reads (paper)")
+    max_tokens: int = Field(512, ge=64, description="prompt budget; the oldest lines go first")
+
+
+class ModelConfig(Section):
+    """The LLM that writes preferences."""
+
+    name: str = Field(
+        "packaged/smollm2-135m-instruct", description="packaged/…, a hub id, or a local folder"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="of tuning and sampling")
+
+
+class GenerationConfig(Section):
+    """Step 1: sampling preference texts."""
+
+    n_samples: Count = Field(10, description="N (paper: 10, ablated 5 to 15)")
+    temperature: float = Field(0.8, gt=0, description="ours, see docs/concepts/evidence.md")
+    top_p: float = Field(1.0, gt=0, le=1, description="ours")
+    max_new_tokens: int = Field(96, ge=8, description="ours")
+    by_line: bool = Field(
+        True,
+        description="give each factor's name and let the LLM fill in the line; max_new_tokens is "
+        "shared out among the lines (ours: a small LLM loses the structure otherwise)",
+    )
+
+
+class KnowledgeConfig(Section):
+    """Step 2: text vectors and how the recommender takes them in."""
+
+    encoder: str = Field("packaged/all-minilm-l6-v2", description="any sentence-transformers model")
+    adaptor: Literal["hea", "mlp"] = Field("hea", description="KAR's hybrid experts, or an MLP")
+    shared_experts: Count = Field(2, description="hea (KAR)")
+    own_experts: Count = Field(5, description="hea (KAR)")
+    lexical_dim: int = Field(
+        64, ge=0, description="the catalogue's words beside the encoder's vector; 0: none (ours)"
+    )
+    practice_texts: int = Field(
+        3,
+        ge=0,
+        description="texts a user made of the reading history, read in training only: they teach "
+        "what a text says about items (ours)",
+    )
+    match_dim: int = Field(32, ge=0, description="learned match of user and item text; 0: none")
+    join_history: bool = Field(
+        False, description="encode the reading history's text and the LLM's together (KAR's code)"
+    )
+    user: bool = Field(True, description="use the user's text")
+    item: bool = Field(True, description="use the item's text (title and details)")
+
+
+class RecommenderConfig(Section):
+    """The ID-based reranker and its training."""
+
+    embedding_dim: Count = Field(32, description="KAR's code")
+    hidden_dim: Count = Field(32, description="ours")
+    n_heads: Count = Field(2, description="PRM, SetRank, MIR")
+    n_blocks: Count = Field(1, description="PRM, SetRank; ours: small data over-fits deeper ones")
+    n_induced: Count = Field(4, description="SetRank: induced points")
+    dropout: float = Field(0.3, ge=0, lt=1, description="ours")
+    learning_rate: float = Field(1e-2, gt=0, description="ours")
+    weight_decay: float = Field(1.0, ge=0, description="AdamW's; ours: strong, data are small")
+    batch_size: Count = Field(512, description="lists")
+    max_epochs: Count = Field(10, description="ours")
+    min_epochs: Count = Field(6, description="ours: ID-only models rest on a plateau at first")
+    patience: Count = Field(2, description="epochs without a better validation loss")
+    max_lists_per_user: Count | None = Field(
+        24, description="training lists a user and epoch, so that heavy users do not drown others"
+    )
+
+
+class RewardConfig(Section):
+    """Steps 3 and 4: the recommender's feedback and the choice of pairs."""
+
+    backbone: Backbone = Field(
+        "prm", description="dlcm, prm, setrank, mir, sasrec, gru4rec or package.module:Class"
+    )
+    folds: int = Field(3, ge=2, description="cross-fitting folds over the training users")
+    seeds: Count = Field(2, description="recommenders averaged in each fold")
+    metric: Literal["ndcg", "log_likelihood"] = Field(
+        "log_likelihood", description="what pairs are chosen by; the other breaks ties"
+    )
+    k: Count = Field(5, description="NDCG@k (paper: 5)")
+    foreseen: bool = Field(
+        True,
+        description="choose by the part of the reward that reading histories foretell, learned "
+        "over all users; off: by each text's own measured reward (ours)",
+    )
+    structure: bool = Field(
+        True, description="only a well-formed text may be chosen (structure alignment)"
+    )
+    margin: float = Field(0.05, ge=0, description="smallest best-minus-worst that gives a pair")
+
+
+class AlignmentConfig(Section):
+    """Step 5: structure alignment with DPO."""
+
+    beta: float = Field(0.1, gt=0, description="paper: 0.01 with full batches on an 8B LLM")
+    learning_rate: float = Field(2e-4, gt=0, description="paper: 5e-5; LoRA takes a higher one")
+    epochs: Count = Field(1, description="paper: 3")
+    batch_size: Count = Field(2, description="pairs (paper: 2)")
+    gradient_accumulation: Count = Field(8, description="paper: 8")
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="ours")
+    lora_rank: Count = Field(16, description="ours: on all linear layers")
+    lora_alpha: Count = Field(32, description="ours")
+    max_pairs: Count | None = Field(
+        None, description="a random sample of the pairs, so that users of all tastes count"
+    )
+    best_of_n_epochs: int = Field(0, ge=0, description="fine-tuning on the best of N before DPO")
+    random_pairs: bool = Field(False, description="also tune a control on pairs chosen at random")
+
+
+class RoundsConfig(Section):
+    """Repeat from step 1."""
+
+    n_rounds: int = Field(2, ge=0, description="T (paper: 2; a third over-fits)")
+    early_stop: bool = Field(True, description="stop when validation users' reward falls")

@@ -1,0 +1,90 @@
+"""A whole run: its sections, how it is evaluated, and on what machine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from rlrf4rec.config.data import DataConfig, FirstStageConfig, FoldsConfig, ListsConfig
+from rlrf4rec.config.method import (
+    AlignmentConfig,
+    GenerationConfig,
+    KnowledgeConfig,
+    ModelConfig,
+    PromptConfig,
+    RecommenderConfig,
+    RewardConfig,
+    RoundsConfig,
+)
+from rlrf4rec.config.sections import Backbone, Count, ListKind, Section
+
+
+class EvaluationConfig(Section):
+    """What is measured, and how surely."""
+
+    kinds: list[ListKind] = Field(["popular"], min_length=1)
+    backbones: list[Backbone] = Field(
+        ["dlcm", "prm", "setrank"], min_length=1, description="the first one is deployed"
+    )
+    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    n_samples: Count = Field(2, description="texts a user; seed s reads text s mod n_samples")
+    with_history: bool = Field(
+        False, description="also test the LLM's texts joined to the history's own text (KAR's code)"
+    )
+    ks: list[Count] = Field([1, 3, 5, 7, 10], min_length=1)
+    zero_shot: bool = Field(
+        False, description="let the untuned LLM rank by itself, too: about a second a user on a CPU"
+    )
+    zero_shot_score: Literal["sum", "mean", "pmi", "pmi_mean"] = Field(
+        "mean", description="per token; pmi: minus the same without the user's text (see protocol)"
+    )
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples of users")
+    cold_interactions: int = Field(
+        5, ge=0, description="an item is cold with no more that training may know (ours)"
+    )
+    report_users: int = Field(6, ge=0, description="users shown in the report")
+
+
+class MachineConfig(Section):
+    """How the work is done; changes no result."""
+
+    engine: Literal["auto", "openvino", "transformers"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: int = Field(0, ge=0, description="recommenders trained at once; 0: one a core")
+    shard_size: Count = Field(32, description="users a shard: what a kill can cost")
+    sampling_batch: Count = Field(16, description="users sampled together")
+    kv_cache_gb: Count = Field(1, description="OpenVINO: room for the prompts and texts in work")
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DataConfig()
+    lists: ListsConfig = ListsConfig()
+    first_stage: FirstStageConfig = FirstStageConfig()
+    folds: FoldsConfig = FoldsConfig()
+    prompt: PromptConfig = PromptConfig()
+    model: ModelConfig = ModelConfig()
+    generation: GenerationConfig = GenerationConfig()
+    knowledge: KnowledgeConfig = KnowledgeConfig()
+    recommender: RecommenderConfig = RecommenderConfig()
+    reward: RewardConfig = RewardConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    rounds: RoundsConfig = RoundsConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    machine: MachineConfig = MachineConfig()
+
+    @model_validator(mode="after")
+    def _samples_suffice(self) -> Config:
+        if self.evaluation.n_samples > self.generation.n_samples:
+            raise ValueError("evaluation.n_samples must not exceed generation.n_samples")
+        return self
+
+    @model_validator(mode="after")
+    def _pool_fills_a_list(self) -> Config:
+        retrieved = "first_stage" in (self.lists.kind, *self.evaluation.kinds)
+        if retrieved and self.first_stage.pool_size < self.lists.list_size:
+            raise ValueError("first_stage.pool_size must not be smaller than lists.list_size")
+        return self
