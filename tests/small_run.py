@@ -70,6 +70,7 @@ def write_config(folder: Path, model: Path) -> Path:
             "resamples": 100,
             "ks": [5],
             "zero_shot": True,
+            "with_history": True,
         },
         "machine": {
             "engine": "transformers",
