@@ -18,6 +18,7 @@ import yaml
 from pydantic import JsonValue
 
 from rlrf4rec.config import Config, load_config
+from rlrf4rec.config.loading import read_yaml
 from rlrf4rec.errors import ConfigError, DataError, MissingPartError, WorkspaceError
 from rlrf4rec.evaluation.ablations import (
     Ablations,
@@ -226,18 +227,7 @@ def _require_own_folder(output: Path) -> None:
 
 def _read_axes(path: Path) -> dict[str, dict[str, dict[str, JsonValue]]]:
     """Axes, their variants and these' settings, with every name checked."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            "a readable file of ablations",
-            found=f"{path} ({error.strerror})",
-            remedy="Pass the path of a YAML file, for example configs/ablations/axes.yaml.",
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            "valid YAML", found=f"{path}: {error}", remedy="Mend the file's syntax."
-        ) from error
+    raw = read_yaml(path, "a readable file of ablations", example="configs/ablations/axes.yaml")
     if not isinstance(raw, dict) or not raw:
         raise _wrong_shape(path, "the file", raw)
     axes: dict[str, dict[str, dict[str, JsonValue]]] = {}

@@ -21,18 +21,7 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
         ConfigError: unreadable file or wrong settings; all wrong settings are named together.
     """
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            "a readable configuration file",
-            found=f"{path} ({error.strerror})",
-            remedy="Pass the path of a YAML file, for example configs/demo.yaml.",
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            "valid YAML", found=f"{path}: {error}", remedy="Mend the file's syntax."
-        ) from error
+    raw = read_yaml(path, "a readable configuration file", example="configs/demo.yaml")
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
@@ -45,6 +34,27 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
         _apply_override(raw, override)
     _resolve_paths(raw, path.parent)
     return parse_config(raw, origin=str(path))
+
+
+def read_yaml(path: Path, expected: str, *, example: str) -> Any:  # whatever the file holds
+    """A YAML file's content.
+
+    Raises:
+        ConfigError: it cannot be read (``expected`` says what it should be, ``example`` names one
+            that is), or is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            expected,
+            found=f"{path} ({error.strerror})",
+            remedy=f"Pass the path of a YAML file, for example {example}.",
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            "valid YAML", found=f"{path}: {error}", remedy="Mend the file's syntax."
+        ) from error
 
 
 def parse_config(raw: dict[str, Any], origin: str = "configuration") -> Config:

@@ -14,7 +14,7 @@ from rlrf4rec.evaluation.results import ComparisonRow, Results, RewardRow, Syste
 from rlrf4rec.records import CandidateLists, Float32Array, FloatArray
 from rlrf4rec.stages.rewards_table import reward_rows
 from rlrf4rec.stages.seconds import seconds_by_step
-from rlrf4rec.stages.systems import trained_systems
+from rlrf4rec.stages.systems import WITH_HISTORY, trained_systems
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.trials import load_scores, run_system, tested_lists, worker_pool
 from rlrf4rec.stages.world import World
@@ -38,7 +38,6 @@ _RIVALS = (
     "untuned",
     "best_of_n",
 )
-_WITH_HISTORY = "_with_history"
 _PAIRS = [
     ("id", "popularity"),
     ("id", "first_stage"),
@@ -236,13 +235,13 @@ def _comparison_rows(
 def _compared(
     untrained: dict[str, PerList], trained: dict[str, dict[str, PerList]]
 ) -> list[tuple[str, str]]:
-    joined = [name for name in trained if name.endswith(_WITH_HISTORY)]
+    joined = [name for name in trained if name.endswith(WITH_HISTORY)]
     tuned = [name for name in trained if name.startswith("tuned_round_") and name not in joined]
     pairs = [(name, rival) for name in tuned[::-1] for rival in _RIVALS]
     pairs += [
         (name, rival)
         for name in joined[::-1]
-        for rival in ("id", "profile", "history_text", f"untuned{_WITH_HISTORY}")
+        for rival in ("id", "profile", "history_text", f"untuned{WITH_HISTORY}")
         if name != rival
     ]
     pairs += list(zip(tuned[1:], tuned[:-1], strict=True)) + _PAIRS

@@ -20,6 +20,7 @@ from rlrf4rec.data.retrieved import Retrieved, retrieve
 from rlrf4rec.data.sequences import training_sequences
 from rlrf4rec.data.splits import log_columns
 from rlrf4rec.records import BoolArray, Folds, IntArray
+from rlrf4rec.stages.shards import clear_shards, read_shards
 from rlrf4rec.workspace import Stage, StageWriter
 
 if TYPE_CHECKING:
@@ -51,10 +52,8 @@ def retrieve_candidates(world: World) -> Stage:
                     model.save(writer.folder / "models" / str(number))
                     writer.write_frame(shards[number], _retrieve_for(world, model, users))
             on_progress(len(groups), len(groups))
-            found = pl.concat([pl.read_parquet(writer.folder / shard) for shard in shards])
-            writer.write_frame("retrieved.parquet", found.sort("user", "item"))
-        for shard in shards:
-            (writer.folder / shard).unlink(missing_ok=True)
+            writer.write_frame("retrieved.parquet", read_shards(writer).sort("user", "item"))
+        clear_shards(writer)
 
     settings = {
         "first_stage": config.first_stage.model_dump(exclude={"keep_missed"}),

@@ -195,23 +195,36 @@ def text_inputs(world: World, texts: pl.DataFrame, vectors: Float32Array) -> Tex
     Without user knowledge no text is heard: nobody has a row.
     """
     knowledge = world.config.knowledge
-    practice = world.practice
+    heard, practice = with_practice(world, vectors)
     inputs = ListInputs.from_numpy(
         world.histories,
         world.item_vectors if knowledge.item else None,
-        np.concatenate([vectors, practice.vectors]) if knowledge.user else None,
+        heard,
         world.dataset.n_items,
     )
     rows = text_rows(world.dataset.n_users, texts)
-    practice_rows = shift(practice.rows, len(vectors))
-    if not knowledge.user:
-        rows, practice_rows = np.full_like(rows, -1), np.full_like(practice_rows, -1)
-    return TextInputs(inputs, rows, practice_rows)
+    return TextInputs(inputs, rows if knowledge.user else np.full_like(rows, -1), practice)
 
 
-def shift(rows: IntArray, offset: int) -> IntArray:
-    """Row numbers in an array that begins ``offset`` rows earlier; -1 stays "none"."""
-    return np.where(rows < 0, rows, rows + offset)
+def with_practice(
+    world: World, vectors: Float32Array | None, reads: IntArray | None = None
+) -> tuple[Float32Array | None, IntArray]:
+    """Text vectors with the practice texts' after them, and each user's practice rows, ``[u, m]``.
+
+    Args:
+        world: the run.
+        vectors: ``[r, d]``; None for a system without text.
+        reads: ``[u]``, whose texts each user reads; None: everybody his own.
+
+    Returns:
+        None and no rows where no user text is heard.
+    """
+    if vectors is None or not world.config.knowledge.user:
+        return None, np.empty((world.dataset.n_users, 0), dtype=np.int64)
+    practice = world.practice
+    rows = practice.rows if reads is None else practice.rows[reads]
+    rows = np.where(rows < 0, rows, rows + len(vectors))
+    return np.concatenate([vectors, practice.vectors]), rows
 
 
 def _of_users(texts: pl.DataFrame, users: BoolArray) -> pl.DataFrame:

@@ -15,6 +15,9 @@ from rlrf4rec.stages.trail import Round, Trail
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage
 
+WITH_HISTORY = "_with_history"
+"""Ends the name of a system whose texts are joined to the history's own."""
+
 
 @dataclass(frozen=True)
 class System:
@@ -47,7 +50,7 @@ def trained_systems(world: World, trail: Trail) -> list[System]:
     untuned = _texts_of(world, "untuned", trail.rounds[0])
     if world.config.evaluation.with_history:
         systems += [
-            _texts_of(world, f"{_name(current)}_with_history", current, join_history=True)
+            _texts_of(world, f"{_name(current)}{WITH_HISTORY}", current, join_history=True)
             for current in trail.rounds
         ]
     systems += [_shuffled(world, tuned[-1] if tuned else untuned), untuned]

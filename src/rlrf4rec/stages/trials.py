@@ -16,7 +16,7 @@ import numpy as np
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.records import BoolArray, CandidateLists, Float32Array, Histories, IntArray
-from rlrf4rec.stages.rewarding import shift
+from rlrf4rec.stages.rewarding import with_practice
 from rlrf4rec.stages.systems import System
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
@@ -161,7 +161,7 @@ def trial_of(world: World, system: System, kind: str, backbone: str, seed: int) 
     lists = world.lists(kind)
     rows = system.list_rows(lists)
     with_items = config.knowledge.item and system.vectors is not None
-    vectors, practice = _vectors(world, system)
+    vectors, practice = with_practice(world, system.vectors, system.reads)
     return Trial(
         backbone,
         seed,
@@ -178,16 +178,6 @@ def trial_of(world: World, system: System, kind: str, backbone: str, seed: int) 
         (world.folds.role == "validation")[lists.user],
         tested_lists(world, kind),
     )
-
-
-def _vectors(world: World, system: System) -> tuple[Float32Array | None, IntArray]:
-    """All user texts of a system, and each user's practice texts among them, ``[u, m]``."""
-    practice = world.practice
-    if system.vectors is None or not world.config.knowledge.user:
-        return None, np.full_like(practice.rows, -1)
-    rows = practice.rows if system.reads is None else practice.rows[system.reads]
-    vectors = np.concatenate([system.vectors, practice.vectors])
-    return vectors, shift(rows, len(system.vectors))
 
 
 def _seeds(world: World) -> list[int]:
