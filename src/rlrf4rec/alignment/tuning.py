@@ -30,7 +30,8 @@ from rlrf4rec.alignment.models import (
 from rlrf4rec.alignment.quiet import no_progress_bars
 from rlrf4rec.alignment.stages import BestOfNStage, DPOStage, Phase, StepReport
 from rlrf4rec.config import AlignmentConfig
-from rlrf4rec.errors import DataError, MissingPartError
+from rlrf4rec.errors import DataError
+from rlrf4rec.generation.engines import require_device
 
 SAVE_STEPS = 5
 """Optimizer steps between checkpoints: what a kill can cost (80 pairs with the defaults)."""
@@ -271,10 +272,7 @@ def _dataset(frame: pl.DataFrame) -> datasets.Dataset:
 
 
 def _runs_on_cpu(device: str) -> bool:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise MissingPartError(
-            "a CUDA device", found="none", remedy="Set machine.device to cpu or auto."
-        )
+    require_device(device)
     return device == "cpu" or not torch.cuda.is_available()
 
 

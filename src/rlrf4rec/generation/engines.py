@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from rlrf4rec.config import MachineConfig
+from rlrf4rec.errors import MissingPartError
 from rlrf4rec.generation.base import Engine
 from rlrf4rec.models import cached_folder
 from rlrf4rec.workspace import fingerprint
@@ -36,6 +37,20 @@ def choose_device(machine: MachineConfig) -> Literal["cpu", "cuda"]:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def require_device(device: str) -> None:
+    """Name a missing GPU before anything is loaded for it.
+
+    Raises:
+        MissingPartError: ``cuda`` is asked for and there is none.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MissingPartError(
+            "a CUDA device", found="none", remedy="Set machine.device to cpu or auto."
+        )
 
 
 def available_device(machine: MachineConfig) -> Literal["cpu", "cuda"]:

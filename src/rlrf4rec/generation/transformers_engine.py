@@ -22,8 +22,8 @@ from transformers import (
 from transformers import GenerationConfig as ModelGenerationConfig
 
 from rlrf4rec.config import GenerationConfig
-from rlrf4rec.errors import MissingPartError
 from rlrf4rec.generation.base import Request, Text, text_of
+from rlrf4rec.generation.engines import require_device
 
 
 class SeededSampling(LogitsProcessor):
@@ -77,10 +77,7 @@ class TransformersEngine:
     """
 
     def __init__(self, folder: Path, dtype: str, device: str, eos_token_ids: Sequence[int]) -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise MissingPartError(
-                "a CUDA device", found="none", remedy="Set machine.device to cpu or auto."
-            )
+        require_device(device)
         # `Any`: the auto classes declare a union that has no `generate`.
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), use_safetensors=True
