@@ -24,7 +24,8 @@ from rlrf4rec.feedback import RewardModels, foreseen_rewards
 from rlrf4rec.knowledge.texts import profile_vectors
 from rlrf4rec.records import FloatArray, IntArray
 from rlrf4rec.running import run_config
-from rlrf4rec.stages.rewarding import encode_texts, rewarded_texts
+from rlrf4rec.stages.rewarding import rewarded_texts
+from rlrf4rec.stages.text_inputs import encode_texts
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.stages.writing import write_texts
 from rlrf4rec.workspace import Stage, Workspace

@@ -44,8 +44,7 @@ def _rewards(world: World, folder: Path, number: int, half: int) -> dict[str, Fl
     writer = f"round-{number}/policy-{half}" if number else "round-0/base"
     unseen = pl.Series(np.flatnonzero(world.folds.half != half), dtype=pl.Int32)
     texts = pl.read_parquet(folder / writer / "samples" / "samples.parquet").filter(
-        pl.col("user").is_in(unseen.implode())
-        & (pl.col("sample") < world.config.evaluation.n_samples)
+        pl.col("user").is_in(unseen.implode()) & (pl.col("sample") < world.config.texts_per_user)
     )
     users = texts["user"].unique().sort().to_numpy()
     order = np.random.default_rng(0).permutation(len(users))

@@ -99,7 +99,7 @@ def _plan(world: World, half: int, *, last: bool) -> dict[int, int]:
     own = world.folds.half == half
     evaluated = ~own if world.folds.protocol == "cross" else world.folds.half >= 0
     validation = own & (world.folds.role == "validation")
-    few, many = world.config.evaluation.n_samples, world.config.generation.n_samples
+    few, many = world.config.texts_per_user, world.config.generation.n_samples
     plan = {int(user): few for user in (evaluated | validation).nonzero()[0]}
     if not last:
         plan.update({int(user): many for user in own.nonzero()[0]})

@@ -59,7 +59,8 @@ def test_pure_chance_foretells_next_to_nothing(
     users, texts, profiles, items, rule = world
     chance = np.random.default_rng(2).normal(size=len(rule))
     found = foreseen_rewards(chance, users, texts, profiles, items, seed=0)
-    assert abs(np.corrcoef(found, _within(chance))[0, 1]) < 0.15
+    # Below zero is possible: what is high by chance in one fold is low in all the others.
+    assert np.corrcoef(found, _within(chance))[0, 1] < 0.1
 
 
 def test_texts_without_a_reward_are_predicted_and_not_learned_from(
@@ -90,3 +91,13 @@ def test_nothing_to_learn_from_foretells_nothing(
     users, texts, profiles, items, rule = world
     found = foreseen_rewards(np.full_like(rule, np.nan), users, texts, profiles, items, seed=0)
     assert (found == 0).all()
+
+
+def test_what_a_text_is_worth_to_everybody_foretells_nothing(
+    world: tuple[IntArray, Float32Array, Float32Array, Float32Array, FloatArray],
+) -> None:
+    """A reward that is the same function of the text for all users says nothing about a user."""
+    users, texts, profiles, items, _ = world
+    common = texts[:, 0].astype(np.float64)
+    found = foreseen_rewards(common, users, texts, profiles, items, seed=0)
+    assert np.corrcoef(found, _within(common))[0, 1] < 0.1

@@ -28,7 +28,9 @@ class EvaluationConfig(Section):
         ["dlcm", "prm", "setrank"], min_length=1, description="the first one is deployed"
     )
     seeds: list[int] = Field([0, 1, 2], min_length=1)
-    n_samples: Count = Field(2, description="texts a user; seed s reads text s mod n_samples")
+    n_samples: Count | None = Field(
+        None, description="texts a user, read as the mean of their vectors; null: all N"
+    )
     with_history: bool = Field(
         False, description="also test the LLM's texts joined to the history's own text (KAR's code)"
     )
@@ -76,9 +78,15 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     machine: MachineConfig = MachineConfig()
 
+    @property
+    def texts_per_user(self) -> int:
+        """How many texts of each user the evaluated and the deployed recommenders read."""
+        wanted = self.evaluation.n_samples
+        return self.generation.n_samples if wanted is None else wanted
+
     @model_validator(mode="after")
     def _samples_suffice(self) -> Config:
-        if self.evaluation.n_samples > self.generation.n_samples:
+        if self.texts_per_user > self.generation.n_samples:
             raise ValueError("evaluation.n_samples must not exceed generation.n_samples")
         return self
 

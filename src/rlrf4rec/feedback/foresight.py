@@ -6,6 +6,10 @@ cannot learn it, and pairs chosen by it teach noise. What it can learn is how a 
 from a history. So the rewards of all users are regressed on what text and history say to each other
 (ours; docs/concepts/evidence.md), and a user's texts are compared by the prediction of a regression
 that has not seen this user's rewards.
+
+What a text is worth to everybody alike is left out on purpose. It foretells a little more of the
+reward, but it is the reward model's habit and no knowledge of the user: a recommender that is
+trained anew on the tuned texts takes no notice of what all of them share.
 """
 
 from __future__ import annotations
@@ -17,11 +21,12 @@ from rlrf4rec.records import Float32Array, FloatArray, IntArray
 FOLDS = 5
 DIRECTIONS = 32
 """Principal directions of the catalogue's text vectors in which text and history are compared.
-Correlation of prediction and measured reward within users of MovieLens-100K (half 0): 0.484 with
-16 and with 32, 0.482 with 64."""
+Correlation of prediction and measured reward within users of MovieLens-100K (half 0): 0.44 with 32;
+with the text's own vector among the features 0.48 with 16, 32 and 64."""
 
 PENALTY = 1.0
-"""Ridge penalty for each text that is learned from. 0.1 and 10 of it: 0.478 and 0.475."""
+"""Ridge penalty for each text that is learned from. A tenth and ten times of it make no
+difference (correlation 0.478 and 0.475 against 0.484, with the text's own vector)."""
 
 
 def foreseen_rewards(
@@ -35,8 +40,8 @@ def foreseen_rewards(
 ) -> FloatArray:
     """Predict each text's reward, relative to its user's other texts.
 
-    Ridge regression of the reward (less its user's mean) on the text vector ``v`` and on ``v * q``
-    with the history's profile vector ``q``, both in the catalogue's leading directions.
+    Ridge regression of the reward (less its user's mean) on ``v * q``, the text's vector times the
+    history's profile vector, both in the catalogue's leading directions.
 
     Args:
         rewards: ``[n]``, NaN where a text was not scored; such texts are predicted, not learned
@@ -56,7 +61,7 @@ def foreseen_rewards(
     # Projecting the difference from the mean is the same for texts of users not learned from.
     said, read = _standard(texts @ basis), _standard(profiles @ basis)[users]
     _, group = np.unique(users, return_inverse=True)
-    features = _within(np.concatenate([said, said * read], axis=1), group)
+    features = _within(said * read, group)
     scored = ~np.isnan(rewards)
     target = np.zeros(len(rewards))
     _, scored_group = np.unique(users[scored], return_inverse=True)

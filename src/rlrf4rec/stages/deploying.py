@@ -7,8 +7,8 @@ from safetensors.numpy import save_file
 
 from rlrf4rec.recommenders import fit
 from rlrf4rec.records import Float32Array, IntArray
-from rlrf4rec.stages.rewarding import encode_texts, first_row, text_inputs
 from rlrf4rec.stages.systems import held_out_texts
+from rlrf4rec.stages.text_inputs import encode_texts, mean_vectors, text_inputs, text_rows
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
@@ -18,17 +18,19 @@ def deploy(world: World, trail: Trail) -> Stage:
     """Train the first backbone on all users' lists and the last round's texts, and store it.
 
     Writes what serving reads, and nothing else is needed there: ``recommender/``,
-    ``vectors.safetensors`` (``items`` ``[i, d]``, ``texts`` ``[r, d]``, ``rows`` ``[u]``: which
-    text is a user's, -1 for none), ``histories.safetensors``, ``items.parquet``, ``users.parquet``
-    and ``texts.parquet``.
+    ``vectors.safetensors`` (``items`` ``[i, d]``; ``texts`` ``[u, d]``, the mean of each user's
+    texts; ``rows`` ``[u]``, the user's row of it, -1 for none), ``histories.safetensors``,
+    ``items.parquet``, ``users.parquet`` and ``texts.parquet``.
     """
     config = world.config
     last = trail.final
 
     def work(writer: StageWriter) -> None:
-        texts = held_out_texts(world, last.samples, config.evaluation.n_samples)
-        vectors = encode_texts(world, texts)
-        inputs, rows, practice = text_inputs(world, texts, vectors)
+        texts = held_out_texts(world, last.samples, config.texts_per_user)
+        vectors, rows = mean_vectors(
+            encode_texts(world, texts), text_rows(world.dataset.n_users, texts)
+        )
+        inputs, rows, practice = text_inputs(world, vectors, rows)
         lists = world.lists()
         validation = (world.folds.role == "validation")[lists.user]
         recommender = fit(
@@ -53,7 +55,7 @@ def deploy(world: World, trail: Trail) -> Stage:
         "recommender": config.recommender.model_dump(),
         "knowledge": config.knowledge.model_dump(),
         "backbone": config.evaluation.backbones[0],
-        "n_samples": config.evaluation.n_samples,
+        "n_samples": config.texts_per_user,
         "kind": config.lists.kind,
         "seed": config.seed,
     }
@@ -69,7 +71,7 @@ def _write_vectors(
     arrays: dict[str, np.ndarray] = {
         "items": world.item_vectors,
         "texts": vectors,
-        "rows": first_row(rows),
+        "rows": rows[:, 0],
     }
     writer.write("vectors.safetensors", lambda path: save_file(arrays, path))
     histories: dict[str, np.ndarray] = {

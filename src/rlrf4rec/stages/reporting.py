@@ -7,7 +7,7 @@ import polars as pl
 
 from rlrf4rec.evaluation.stories import CurvePoint, RankedItem, ReadItem, RewardedText, Story
 from rlrf4rec.records import CandidateLists, Float32Array
-from rlrf4rec.stages.systems import held_out_texts
+from rlrf4rec.stages.systems import first_texts
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.trials import load_scores, tested_lists
 from rlrf4rec.stages.world import World, reading_items
@@ -44,9 +44,8 @@ def stories(world: World, trail: Trail, evaluated: dict[str, Stage]) -> list[Sto
     last = f"tuned_round_{last_number}" if last_number else None
     before = load_scores(world, evaluated["untuned"], backbone)[0]
     after = load_scores(world, evaluated[last], backbone)[0] if last else None
-    column = config.evaluation.seeds[0] % config.evaluation.n_samples
-    text_before = _texts(world, trail, 0, column)
-    text_after = _texts(world, trail, last_number, column) if last else {}
+    text_before = first_texts(world, trail.rounds[0].samples)
+    text_after = first_texts(world, trail.final.samples) if last else {}
     rewarded = pl.concat(
         [stage.frame("rewards.parquet") for stage in trail.rounds[0].judged.values()]
     )
@@ -86,11 +85,6 @@ def _chosen_users(world: World, lists: CandidateLists) -> list[tuple[int, int]]:
     order = np.random.default_rng([world.config.seed, 3]).permutation(len(users))
     chosen = sorted(order[: world.config.evaluation.report_users])
     return [(int(users[place]), int(rows[first[place]])) for place in chosen]
-
-
-def _texts(world: World, trail: Trail, number: int, column: int) -> dict[int, str]:
-    frame = held_out_texts(world, trail.rounds[number].samples, column + 1)
-    return dict(frame.filter(pl.col("sample") == column).select("user", "text").iter_rows())
 
 
 def _extreme(rewarded: pl.DataFrame, user: int, metric: str, *, last: bool) -> RewardedText | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import polars as pl
 
@@ -15,48 +13,11 @@ from rlrf4rec.feedback import (
     foreseen_rewards,
     reward_texts,
 )
-from rlrf4rec.knowledge.texts import history_texts, profile_vectors
-from rlrf4rec.recommenders import ListInputs
-from rlrf4rec.records import BoolArray, Float32Array, FloatArray, IntArray
+from rlrf4rec.knowledge.texts import profile_vectors
+from rlrf4rec.records import BoolArray, FloatArray
+from rlrf4rec.stages.text_inputs import encode_texts, text_inputs, text_rows
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
-
-
-def encode_texts(
-    world: World, texts: pl.DataFrame, *, join_history: bool | None = None
-) -> Float32Array:
-    """Vectors of sampled texts, ``[len(texts), d]``, in the frame's order.
-
-    With `join_history` (None: as `knowledge.join_history` says) the reading history's text goes
-    before the LLM's.
-    """
-    answers = texts["text"].to_list()
-    if world.config.knowledge.join_history if join_history is None else join_history:
-        read = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
-        answers = [
-            f"{read[user]}\n{answer}" for user, answer in zip(texts["user"], answers, strict=True)
-        ]
-    return world.encoder.encode(answers)
-
-
-def text_rows(n_users: int, texts: pl.DataFrame) -> IntArray:
-    """Where each user's texts are in the frame: ``[u, s]`` row numbers, -1 where there is none.
-
-    An empty answer is no knowledge: it has no row, and so no reward.
-    """
-    width = int(texts["sample"].max() or 0) + 1  # type: ignore[arg-type]  # an Int32 column
-    rows = np.full((n_users, width), -1)
-    said = texts["text"].str.strip_chars().str.len_chars().to_numpy() > 0
-    places = np.flatnonzero(said)
-    rows[texts["user"].to_numpy()[places], texts["sample"].to_numpy()[places]] = places
-    return rows
-
-
-def first_row(rows: IntArray) -> IntArray:
-    """Each user's first text, ``[u]``; -1 where there is none."""
-    place = (rows >= 0).argmax(axis=1)
-    first: IntArray = np.take_along_axis(rows, place[:, None], axis=1)[:, 0]
-    return first
 
 
 def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
@@ -71,7 +32,8 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
     def work(writer: StageWriter) -> None:
         trainers, validators = training_users(world, half)
         texts = _of_users(samples.frame("samples.parquet"), trainers | validators)
-        inputs, rows, practice = text_inputs(world, texts, encode_texts(world, texts))
+        rows = text_rows(world.dataset.n_users, texts)
+        inputs, rows, practice = text_inputs(world, encode_texts(world, texts), rows)
         lists = world.lists()
         models = fit_reward_models(
             config.reward,
@@ -118,7 +80,8 @@ def judge(world: World, name: str, samples: Stage, judges: Stage, half: int) -> 
 
 def rewarded_texts(world: World, models: RewardModels, texts: pl.DataFrame) -> pl.DataFrame:
     """Texts (``user``, ``sample``, ``text``) with their rewards on the users' lists beside them."""
-    inputs, rows, _ = text_inputs(world, texts, encode_texts(world, texts))
+    rows = text_rows(world.dataset.n_users, texts)
+    inputs, rows, _ = text_inputs(world, encode_texts(world, texts), rows)
     lists = world.lists()
     lists = lists.select(np.isin(lists.user, texts["user"].unique().to_numpy()))
     rewards = reward_texts(models, inputs, lists, rows[lists.user], k=world.config.reward.k)
@@ -173,58 +136,6 @@ def training_users(world: World, half: int) -> tuple[BoolArray, BoolArray]:
     """The users a half's policy and reward models learn from, and its validation users."""
     own = world.folds.half == half
     return own & (world.folds.role == "train"), own & (world.folds.role == "validation")
-
-
-class TextInputs(NamedTuple):
-    """What a recommender reads.
-
-    Attributes:
-        inputs: histories and vectors.
-        rows: each user's texts among the vectors, ``[u, s]``; -1: none.
-        practice: texts that only training reads, likewise, ``[u, m]``.
-    """
-
-    inputs: ListInputs
-    rows: IntArray
-    practice: IntArray
-
-
-def text_inputs(world: World, texts: pl.DataFrame, vectors: Float32Array) -> TextInputs:
-    """Inputs with the given texts, whose vectors are ``[len(texts), d]``.
-
-    Without user knowledge no text is heard: nobody has a row.
-    """
-    knowledge = world.config.knowledge
-    heard, practice = with_practice(world, vectors)
-    inputs = ListInputs.from_numpy(
-        world.histories,
-        world.item_vectors if knowledge.item else None,
-        heard,
-        world.dataset.n_items,
-    )
-    rows = text_rows(world.dataset.n_users, texts)
-    return TextInputs(inputs, rows if knowledge.user else np.full_like(rows, -1), practice)
-
-
-def with_practice(
-    world: World, vectors: Float32Array | None, reads: IntArray | None = None
-) -> tuple[Float32Array | None, IntArray]:
-    """Text vectors with the practice texts' after them, and each user's practice rows, ``[u, m]``.
-
-    Args:
-        world: the run.
-        vectors: ``[r, d]``; None for a system without text.
-        reads: ``[u]``, whose texts each user reads; None: everybody his own.
-
-    Returns:
-        None and no rows where no user text is heard.
-    """
-    if vectors is None or not world.config.knowledge.user:
-        return None, np.empty((world.dataset.n_users, 0), dtype=np.int64)
-    practice = world.practice
-    rows = practice.rows if reads is None else practice.rows[reads]
-    rows = np.where(rows < 0, rows, rows + len(vectors))
-    return np.concatenate([vectors, practice.vectors]), rows
 
 
 def _of_users(texts: pl.DataFrame, users: BoolArray) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import polars as pl
 
 from rlrf4rec.knowledge.texts import history_texts, profile_vectors
 from rlrf4rec.records import CandidateLists, Float32Array, IntArray
-from rlrf4rec.stages.rewarding import encode_texts, text_rows
+from rlrf4rec.stages.text_inputs import encode_texts, mean_vectors, text_rows
 from rlrf4rec.stages.trail import Round, Trail
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage
@@ -78,6 +78,11 @@ def held_out_texts(world: World, samples: Mapping[int, Stage], n_samples: int) -
     return pl.concat(parts).sort("user", "sample")
 
 
+def first_texts(world: World, samples: Mapping[int, Stage]) -> dict[int, str]:
+    """Of each user's `held_out_texts` the first one."""
+    return dict(held_out_texts(world, samples, 1).select("user", "text").iter_rows())
+
+
 def _name(current: Round) -> str:
     return f"tuned_round_{current.number}" if current.number else "untuned"
 
@@ -85,9 +90,11 @@ def _name(current: Round) -> str:
 def _texts_of(
     world: World, name: str, current: Round, *, join_history: bool | None = None
 ) -> System:
-    texts = held_out_texts(world, current.samples, world.config.evaluation.n_samples)
-    rows = text_rows(world.dataset.n_users, texts)
-    vectors = encode_texts(world, texts, join_history=join_history)
+    texts = held_out_texts(world, current.samples, world.config.texts_per_user)
+    vectors, rows = mean_vectors(
+        encode_texts(world, texts, join_history=join_history),
+        text_rows(world.dataset.n_users, texts),
+    )
     return System(name, vectors, _both_halves(rows), tuple(current.samples.values()))
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.records import BoolArray, CandidateLists, Float32Array, Histories, IntArray
-from rlrf4rec.stages.rewarding import with_practice
 from rlrf4rec.stages.systems import System
+from rlrf4rec.stages.text_inputs import with_practice
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
 
@@ -104,7 +104,7 @@ def run_system(world: World, system: System, kind: str, pool: Executor) -> Stage
         "recommender": config.recommender.model_dump(),
         "knowledge": config.knowledge.model_dump(),
         "jobs": jobs,
-        "n_samples": config.evaluation.n_samples,
+        "n_samples": config.texts_per_user,
         "seed": config.seed,
         "best_of": config.reward.metric if system.name == "best_of_n" else "",
     }

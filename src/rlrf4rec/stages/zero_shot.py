@@ -20,7 +20,7 @@ from rlrf4rec.generation import open_scorer
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.records import CandidateLists, FloatArray, IntArray
 from rlrf4rec.stages.shards import clear_shards, finished_users, read_shards, write_shard
-from rlrf4rec.stages.systems import held_out_texts
+from rlrf4rec.stages.systems import first_texts
 from rlrf4rec.stages.trials import tested_lists
 from rlrf4rec.stages.world import World, prompt_writer
 from rlrf4rec.workspace import Stage, StageWriter
@@ -68,7 +68,7 @@ def read_titles(world: World, samples: Mapping[int, Stage], kind: str) -> Stage:
             titles = _Titles(world)
             if not writer.has(_TITLES):
                 writer.write_frame(_TITLES, titles.without_text(_distinct(candidates)))
-            texts = _texts(world, samples)
+            texts = first_texts(world, samples)
             for start in range(0, len(missing), config.machine.shard_size):
                 some = missing[start : start + config.machine.shard_size]
                 rows = []
@@ -177,10 +177,6 @@ def _candidates(lists: CandidateLists) -> dict[int, list[int]]:
 
 def _distinct(candidates: Mapping[int, Sequence[int]]) -> list[int]:
     return sorted(set().union(*candidates.values()))
-
-
-def _texts(world: World, samples: Mapping[int, Stage]) -> dict[int, str]:
-    return dict(held_out_texts(world, samples, 1).select("user", "text").iter_rows())
 
 
 def _by_list(lists: CandidateLists, pairs: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,129 @@
+"""How far a recommender should trust a text: python benchmarks/trust.py RUN [key=value …]
+
+For one and for several texts a user (the mean of their vectors), NDCG@5 on the lists of LLM fold 0
+only, one seed, mean of the rerankers, by one and the same trained recommender: with the user's own
+text at some weights (0: the mean text of all users, 1: as it stands), with another user's text, and
+with none. Where the best weight is below 1, texts are trusted more than they deserve.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+import torch
+
+from rlrf4rec.config import load_config
+from rlrf4rec.evaluation.metrics import list_metrics
+from rlrf4rec.recommenders import ListInputs, fit
+from rlrf4rec.records import FloatArray, IntArray
+from rlrf4rec.stages.systems import System, held_out_texts
+from rlrf4rec.stages.text_inputs import encode_texts, mean_vectors, text_rows
+from rlrf4rec.stages.trials import Trial, trial_of, worker_pool
+from rlrf4rec.stages.world import World, open_world
+from rlrf4rec.workspace import Stage, Workspace
+
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+NUMBERS = (1, 2, 4, 8)
+
+
+def main(folder: Path, overrides: list[str]) -> None:
+    """Print a row a round, number of texts and way of reading."""
+    with TemporaryDirectory() as temporary:
+        world = open_world(load_config(folder / "config.yaml", overrides), Workspace(temporary))
+        kind, backbones = world.config.lists.kind, world.config.evaluation.backbones
+        systems = _systems(world, folder)
+        lent = np.roll(np.arange(world.dataset.n_users), 1)
+        with worker_pool(0) as pool:
+            trials = [
+                trial_of(world, system, kind, backbone, 0)
+                for system in systems
+                for backbone in backbones
+            ]
+            mine = world.folds.half == 0
+            found = list(pool.map(_read, trials, [mine] * len(trials), [lent] * len(trials)))
+    for place, system in enumerate(systems):
+        rows = found[place * len(backbones) : (place + 1) * len(backbones)]
+        for way in rows[0]:
+            values = [row[way] for row in rows]
+            cells = " ".join(f"{value:.4f}" for value in values)
+            print(f"{system.name:22s} {way:16s} {np.mean(values):.4f}  ({cells})")
+
+
+def _systems(world: World, folder: Path) -> list[System]:
+    systems = []
+    for number in range(world.config.rounds.n_rounds + 1):
+        writers = {
+            half: f"round-{number}/policy-{half}" if number else "round-0/base"
+            for half in world.folds.policies
+        }
+        samples = {
+            half: Stage(folder / writer / "samples", "", 0.0) for half, writer in writers.items()
+        }
+        for n_texts in NUMBERS:
+            texts = held_out_texts(world, samples, n_texts)
+            if texts["sample"].n_unique() == n_texts:
+                systems.append(_system(world, f"round {number}, {n_texts} texts", texts))
+    return systems
+
+
+def _system(world: World, name: str, texts: pl.DataFrame) -> System:
+    vectors, rows = mean_vectors(
+        encode_texts(world, texts), text_rows(world.dataset.n_users, texts)
+    )
+    return System(name, vectors, np.repeat(rows[:, None], 2, axis=1))
+
+
+def _read(trial: Trial, mine: FloatArray, lent: IntArray) -> dict[str, float]:
+    """NDCG@5 by the way a user's text is read.
+
+    Args:
+        trial: its texts are one a user, in the users' order.
+        mine: ``[u]``, the users that are looked at.
+        lent: ``[u]``, whose text a user reads as another user's.
+    """
+    torch.set_num_threads(1)
+    assert trial.user_vectors is not None
+    inputs = ListInputs.from_numpy(
+        trial.histories, trial.item_vectors, trial.user_vectors, trial.n_items
+    )
+    own = trial.rows[:, 0]
+    row_of_user = np.full(len(lent), -1)
+    row_of_user[trial.lists.user] = own
+    other = row_of_user[lent[trial.lists.user]]
+    ways = {f"own × {weight}": (own, weight) for weight in WEIGHTS}
+    ways |= {"another user's": (other, 1.0), "none": (np.full_like(own, -1), 1.0)}
+    values: dict[str, list[FloatArray]] = {way: [] for way in ways}
+    for fold in range(int(trial.fold.max()) + 1):
+        others = trial.fold != fold
+        fitted = fit(
+            trial.recommender,
+            trial.knowledge,
+            trial.backbone,
+            inputs,
+            trial.lists,
+            trial.rows,
+            others & ~trial.validation,
+            others & trial.validation,
+            seed=trial.seed * 1000 + fold,
+            practice_rows=trial.practice,
+        )
+        space = fitted.model.features.space
+        assert space is not None and inputs.user_knowledge is not None
+        test = (trial.fold == fold) & trial.tested & mine[trial.lists.user]
+        lists = trial.lists.select(test)
+        for way, (rows, weight) in ways.items():
+            scaled = space.user_mean + weight * (inputs.user_knowledge - space.user_mean)
+            scores = fitted.score(
+                dataclasses.replace(inputs, user_knowledge=scaled), lists, rows[test]
+            )
+            values[way].append(list_metrics(lists.labels, scores.astype(float), [5])["ndcg@5"])
+    return {way: float(np.nanmean(np.concatenate(parts))) for way, parts in values.items()}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
