@@ -18,7 +18,6 @@ from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from typing import Any
 
-import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -26,6 +25,7 @@ from transformers.utils.generic import ModelOutput
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
+from rlrf4rec.alignment.attention import batched_attention
 from rlrf4rec.alignment.packing import (
     ScoringPlan,
     plan_answers,
@@ -150,7 +150,6 @@ def _planned_forward(model: PreTrainedModel, make_plan: _Planner) -> Iterator[No
 def _run(model: PreTrainedModel, own_forward: Any, plan: ScoringPlan, kwargs: Any) -> ModelOutput:
     """One call of TRL's fused forward along `plan`, its scores spread into TRL's layout."""
     kwargs["input_ids"] = plan.input_ids
-    kwargs["attention_mask"] = _mask_for(model, plan.attention_mask)
     if plan.position_ids is not None:
         kwargs["position_ids"] = plan.position_ids
 
@@ -162,7 +161,9 @@ def _run(model: PreTrainedModel, own_forward: Any, plan: ScoringPlan, kwargs: An
     # only the hidden states that predict answers.
     hook = model.base_model.register_forward_hook(keep_predictors)
     try:
-        outputs = own_forward(**kwargs, shift_labels=plan.targets.unsqueeze(0))
+        with batched_attention(model, plan.attention_mask) as mask:
+            kwargs["attention_mask"] = mask
+            outputs = own_forward(**kwargs, shift_labels=plan.targets.unsqueeze(0))
     finally:
         hook.remove()
     per_token = (1, len(plan.targets))
@@ -173,14 +174,6 @@ def _run(model: PreTrainedModel, own_forward: Any, plan: ScoringPlan, kwargs: An
         }
     )
     return spread
-
-
-def _mask_for(model: PreTrainedModel, mask: Tensor) -> Tensor:
-    """Eager attention adds the mask to its scores; sdpa takes a boolean one."""
-    if mask.dim() == 2 or model.config.get_text_config()._attn_implementation == "sdpa":
-        return mask
-    additive = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device)
-    return additive.masked_fill(~mask, torch.finfo(model.dtype).min)
 
 
 @lru_cache
