@@ -66,7 +66,7 @@ def write_config(folder: Path, model: Path) -> Path:
         "evaluation": {
             "backbones": ["prm"],
             "seeds": [0],
-            "n_samples": 1,
+            "n_samples": 2,
             "resamples": 100,
             "ks": [5],
             "zero_shot": True,

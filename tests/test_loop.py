@@ -32,6 +32,8 @@ EVERY_SYSTEM = {
     "untuned",
     "best_of_n",
     "tuned_round_1",
+    "untuned_mean",
+    "tuned_round_1_mean",
     "untuned_with_history",
     "tuned_round_1_with_history",
 }
@@ -61,6 +63,7 @@ def test_every_system_is_measured(finished: tuple[Path, Results]) -> None:
     compared = {(row.a, row.b) for row in results.comparisons}
     assert {("id", "llm_zero_shot"), ("untuned", "llm_zero_shot")} <= compared
     assert ("tuned_round_1_with_history", "untuned_with_history") in compared
+    assert ("tuned_round_1_mean", "untuned_mean") in compared
     assert results.seconds["zero_shot"] > 0
     assert "tuned" in (folder / "report.html").read_text().lower()
 

@@ -55,7 +55,12 @@ def _round(world: World, trail: Trail, number: int) -> Round:
             current.samples[half] = write_texts(
                 world,
                 current.folder(half),
-                _plan(world, half, last=number == world.config.rounds.n_rounds),
+                _plan(
+                    world,
+                    half,
+                    few=world.config.texts_per_user,
+                    last=number == world.config.rounds.n_rounds,
+                ),
                 trail.prompts,
                 current.tuning[half],
             )
@@ -79,8 +84,9 @@ def _random_pairs(world: World, trail: Trail) -> Round:
             world, first.folder(half), first.rewards[half], trail.prompts, random=True
         )
         control.tuning[half] = align(world, name, control.pairs[half], None)
+        one_text = _plan(world, half, few=1, last=True)
         control.samples[half] = write_texts(
-            world, name, _plan(world, half, last=True), trail.prompts, control.tuning[half]
+            world, name, one_text, trail.prompts, control.tuning[half]
         )
     return control
 
@@ -89,20 +95,20 @@ def _everyone(world: World) -> dict[int, int]:
     return dict.fromkeys(range(world.dataset.n_users), world.config.generation.n_samples)
 
 
-def _plan(world: World, half: int, *, last: bool) -> dict[int, int]:
+def _plan(world: World, half: int, *, few: int, last: bool) -> dict[int, int]:
     """How many texts a tuned policy writes for whom.
 
     Its own users get N while there is a next round to choose pairs for. For evaluation it writes
-    for users it was not tuned on; with protocol ``split`` also for its own, whom the evaluated
-    recommender is trained on.
+    `few` for users it was not tuned on; with protocol ``split`` also for its own, whom the
+    evaluated recommender is trained on.
     """
     own = world.folds.half == half
     evaluated = ~own if world.folds.protocol == "cross" else world.folds.half >= 0
     validation = own & (world.folds.role == "validation")
-    few, many = world.config.texts_per_user, world.config.generation.n_samples
     plan = {int(user): few for user in (evaluated | validation).nonzero()[0]}
     if not last:
-        plan.update({int(user): many for user in own.nonzero()[0]})
+        n_samples = world.config.generation.n_samples
+        plan.update({int(user): n_samples for user in own.nonzero()[0]})
     return plan
 
 

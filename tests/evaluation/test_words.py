@@ -1,6 +1,6 @@
 import pytest
 
-from rlrf4rec.evaluation.results import SYSTEMS, ComparisonRow
+from rlrf4rec.evaluation.results import MEAN, SYSTEMS, WITH_HISTORY, ComparisonRow
 from rlrf4rec.evaluation.words import (
     GROUPS,
     duration,
@@ -15,7 +15,8 @@ from rlrf4rec.evaluation.words import (
 
 
 def test_every_system_has_words():
-    for system in (*SYSTEMS, "tuned_round_3"):
+    tuned = "tuned_round_3"
+    for system in (*SYSTEMS, tuned, tuned + MEAN, tuned + WITH_HISTORY):
         assert system_label(system) != system
         assert system_meaning(system)
         assert system_group(system) in GROUPS

@@ -29,7 +29,8 @@ class EvaluationConfig(Section):
     )
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     n_samples: Count | None = Field(
-        None, description="texts a user, read as the mean of their vectors; null: all N"
+        None,
+        description="texts a user in the rows …_mean and in what is deployed; null: all N",
     )
     with_history: bool = Field(
         False, description="also test the LLM's texts joined to the history's own text (KAR's code)"
@@ -80,7 +81,7 @@ class Config(Section):
 
     @property
     def texts_per_user(self) -> int:
-        """How many texts of each user the evaluated and the deployed recommenders read."""
+        """How many texts of each user are read as their mean."""
         wanted = self.evaluation.n_samples
         return self.generation.n_samples if wanted is None else wanted
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
-from rlrf4rec.evaluation.results import ComparisonRow
+from rlrf4rec.evaluation.results import MEAN, WITH_HISTORY, ComparisonRow, tuned_round
 
 _MINUS = "\u2212"
 
@@ -33,10 +32,24 @@ _SYSTEMS = {
     "random_pairs": ("Random-pair DPO", "control", "DPO on pairs chosen at random"),
     "untuned": ("Untuned LLM", "untuned", "one sampled text of the LLM before tuning"),
     "best_of_n": ("Best of N", "untuned", "the untuned LLM's text with the highest reward"),
+    "untuned_mean": (
+        "Untuned LLM, mean",
+        "untuned",
+        "the mean of several sampled texts of the LLM before tuning",
+    ),
     "untuned_with_history": (
         "Untuned LLM and history",
         "untuned",
         "the untuned LLM's text, encoded together with the history's own",
+    ),
+}
+
+_VARIANTS = {
+    "": ("", "one sampled text of the LLM after that many rounds of tuning"),
+    MEAN: (", mean", "the mean of several sampled texts of the tuned LLM"),
+    WITH_HISTORY: (
+        ", and history",
+        "the tuned LLM's text, encoded together with the history's own",
     ),
 }
 
@@ -85,9 +98,10 @@ def system_label(system: str) -> str:
     >>> system_label("tuned_round_2"), system_label("my_own")
     ('Tuned, round 2', 'my_own')
     """
-    tuned = re.fullmatch(r"tuned_round_(\d+)(_with_history)?", system)
-    if tuned:
-        return f"Tuned, round {tuned[1]}" + (", and history" if tuned[2] else "")
+    tuned = tuned_round(system)
+    if tuned is not None:
+        number, variant = tuned
+        return f"Tuned, round {number}{_VARIANTS[variant][0]}"
     return _SYSTEMS[system][0] if system in _SYSTEMS else system
 
 
@@ -102,11 +116,8 @@ def system_meaning(system: str) -> str:
     """What a row of the table is, in one line; empty for a user's own system."""
     if system in _SYSTEMS:
         return _SYSTEMS[system][2]
-    if system.endswith("_with_history"):
-        return "the tuned LLM's text, encoded together with the history's own"
-    if system_group(system) == "tuned":
-        return "one sampled text of the LLM after that many rounds of tuning"
-    return ""
+    tuned = tuned_round(system)
+    return "" if tuned is None else _VARIANTS[tuned[1]][1]
 
 
 def kind_label(kind: str) -> str:

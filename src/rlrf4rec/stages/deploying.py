@@ -55,7 +55,7 @@ def deploy(world: World, trail: Trail) -> Stage:
         "recommender": config.recommender.model_dump(),
         "knowledge": config.knowledge.model_dump(),
         "backbone": config.evaluation.backbones[0],
-        "n_samples": config.texts_per_user,
+        "texts_per_user": config.texts_per_user,
         "kind": config.lists.kind,
         "seed": config.seed,
     }

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from rlrf4rec.data import popularity
 from rlrf4rec.evaluation.intervals import compare, estimate
 from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics
-from rlrf4rec.evaluation.results import ComparisonRow, Results, RewardRow, SystemRow
+from rlrf4rec.evaluation.results import (
+    MEAN,
+    WITH_HISTORY,
+    ComparisonRow,
+    Results,
+    RewardRow,
+    SystemRow,
+    tuned_round,
+)
 from rlrf4rec.records import CandidateLists, Float32Array, FloatArray
 from rlrf4rec.stages.rewards_table import reward_rows
 from rlrf4rec.stages.seconds import seconds_by_step
-from rlrf4rec.stages.systems import WITH_HISTORY, trained_systems
+from rlrf4rec.stages.systems import trained_systems
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.trials import load_scores, run_system, tested_lists, worker_pool
 from rlrf4rec.stages.world import World
@@ -48,6 +57,8 @@ _PAIRS = [
     ("untuned", "llm_zero_shot"),
     ("random_pairs", "untuned"),
     ("best_of_n", "untuned"),
+    (f"untuned{MEAN}", "untuned"),
+    (f"untuned{MEAN}", "id"),
 ]
 
 
@@ -235,16 +246,15 @@ def _comparison_rows(
 def _compared(
     untrained: dict[str, PerList], trained: dict[str, dict[str, PerList]]
 ) -> list[tuple[str, str]]:
-    joined = [name for name in trained if name.endswith(WITH_HISTORY)]
-    tuned = [name for name in trained if name.startswith("tuned_round_") and name not in joined]
-    pairs = [(name, rival) for name in tuned[::-1] for rival in _RIVALS]
-    pairs += [
-        (name, rival)
-        for name in joined[::-1]
-        for rival in ("id", "profile", "history_text", f"untuned{WITH_HISTORY}")
-        if name != rival
-    ]
-    pairs += list(zip(tuned[1:], tuned[:-1], strict=True)) + _PAIRS
+    tuned, means, joined = (
+        [name for name in trained if (tuned_round(name) or (0, None))[1] == variant][::-1]
+        for variant in ("", MEAN, WITH_HISTORY)
+    )
+    non_llm = ("id", "profile", "history_text")
+    pairs = [(name, rival) for name in tuned for rival in _RIVALS]
+    pairs += [(name, rival) for name in means for rival in (*non_llm, f"untuned{MEAN}")]
+    pairs += [(name, rival) for name in joined for rival in (*non_llm, f"untuned{WITH_HISTORY}")]
+    pairs += list(pairwise(tuned)) + _PAIRS
     known = {*trained, *untrained}
     return [(a, b) for a, b in pairs if a in trained and b in known]
 

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from rlrf4rec.evaluation.results import MEAN, WITH_HISTORY
 from rlrf4rec.knowledge.texts import history_texts, profile_vectors
 from rlrf4rec.records import CandidateLists, Float32Array, IntArray
 from rlrf4rec.stages.text_inputs import encode_texts, mean_vectors, text_rows
 from rlrf4rec.stages.trail import Round, Trail
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage
-
-WITH_HISTORY = "_with_history"
-"""Ends the name of a system whose texts are joined to the history's own."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class System:
             Only ``best_of_n`` tells the two apart.
         needs: the stages that this came from.
         reads: ``[u]``, whose texts each user reads; None: everybody his own.
+        n_texts: of how many texts a user's vector is the mean.
     """
 
     name: str
@@ -37,6 +36,7 @@ class System:
     rows: IntArray
     needs: tuple[Stage, ...] = ()
     reads: IntArray | None = None
+    n_texts: int = 1
 
     def list_rows(self, lists: CandidateLists) -> IntArray:
         """Alternatives of each list, ``[n, a]``."""
@@ -46,18 +46,24 @@ class System:
 def trained_systems(world: World, trail: Trail) -> list[System]:
     """Every system that trains a recommender, in the order of the table."""
     systems = [_without_text(world), _profile(world), _history_text(world)]
-    tuned = [_texts_of(world, _name(current), current) for current in trail.rounds[1:]]
-    untuned = _texts_of(world, "untuned", trail.rounds[0])
+    untuned, *tuned = (_texts_of(world, _name(current), current) for current in trail.rounds)
+    systems += [_shuffled(world, tuned[-1] if tuned else untuned), untuned]
+    systems.append(_best_of_n(world, trail.rounds[0]))
+    if trail.random_pairs is not None:
+        systems.append(_texts_of(world, "random_pairs", trail.random_pairs))
+    systems += tuned
+    n_texts = world.config.texts_per_user
+    if n_texts > 1:
+        systems += [
+            _texts_of(world, f"{_name(current)}{MEAN}", current, n_texts)
+            for current in trail.rounds
+        ]
     if world.config.evaluation.with_history:
         systems += [
             _texts_of(world, f"{_name(current)}{WITH_HISTORY}", current, join_history=True)
             for current in trail.rounds
         ]
-    systems += [_shuffled(world, tuned[-1] if tuned else untuned), untuned]
-    systems.append(_best_of_n(world, trail.rounds[0]))
-    if trail.random_pairs is not None:
-        systems.append(_texts_of(world, "random_pairs", trail.random_pairs))
-    return systems + tuned
+    return systems
 
 
 def held_out_texts(world: World, samples: Mapping[int, Stage], n_samples: int) -> pl.DataFrame:
@@ -88,14 +94,16 @@ def _name(current: Round) -> str:
 
 
 def _texts_of(
-    world: World, name: str, current: Round, *, join_history: bool | None = None
+    world: World, name: str, current: Round, n_texts: int = 1, *, join_history: bool | None = None
 ) -> System:
-    texts = held_out_texts(world, current.samples, world.config.texts_per_user)
+    texts = held_out_texts(world, current.samples, n_texts)
     vectors, rows = mean_vectors(
         encode_texts(world, texts, join_history=join_history),
         text_rows(world.dataset.n_users, texts),
     )
-    return System(name, vectors, _both_halves(rows), tuple(current.samples.values()))
+    return System(
+        name, vectors, _both_halves(rows), tuple(current.samples.values()), n_texts=n_texts
+    )
 
 
 def _without_text(world: World) -> System:

@@ -104,7 +104,7 @@ def run_system(world: World, system: System, kind: str, pool: Executor) -> Stage
         "recommender": config.recommender.model_dump(),
         "knowledge": config.knowledge.model_dump(),
         "jobs": jobs,
-        "n_samples": config.texts_per_user,
+        "n_texts": system.n_texts,
         "seed": config.seed,
         "best_of": config.reward.metric if system.name == "best_of_n" else "",
     }
