@@ -57,6 +57,46 @@ def test_the_mask_hides_the_chosen_answer_from_the_rejected_one() -> None:
     ]
 
 
+def test_neighbours_with_one_prompt_share_a_row() -> None:
+    """Prompt 1 2: answers 3 4 and 5, then 6 and 7 8."""
+    batch = (
+        torch.tensor([[1, 2, 3, 4], [1, 2, 6, 0], [1, 2, 5, 0], [1, 2, 7, 8]]),
+        torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1]]),
+        torch.tensor([[X, X, 3, 4], [X, X, 6, X], [X, X, 5, X], [X, X, 7, 8]]),
+    )
+    lengths = shared_prompt_lengths(*batch)
+    assert lengths is not None
+    plan = plan_pairs(*batch, lengths)
+    assert plan.position_ids is not None
+    assert plan.input_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8]]
+    assert plan.position_ids.tolist() == [[0, 1, 2, 3, 2, 2, 2, 3]]
+    assert plan.attention_mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 1, 0, 0, 0],
+        [1, 1, 0, 0, 0, 1, 0, 0],
+        [1, 1, 0, 0, 0, 0, 1, 0],
+        [1, 1, 0, 0, 0, 0, 1, 1],
+    ]
+    # First tokens are predicted by 2 (column 1), 4 by 3 (column 2), 8 by 7 (column 6).
+    assert plan.targets.tolist() == [3, 4, 6, 5, 7, 8]
+    assert plan.rows.tolist() == [0] * 6
+    assert plan.columns.tolist() == [1, 2, 1, 1, 1, 6]
+
+
+def test_only_equal_prompts_share_a_row() -> None:
+    """A prompt that begins like the one before, but goes on, has a row of its own."""
+    batch = (
+        torch.tensor([[1, 2, 3], [1, 2, 3], [1, 4, 0], [1, 2, 5]]),
+        torch.tensor([[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 1, 1]]),
+        torch.tensor([[X, 2, 3], [X, X, 3], [X, 4, X], [X, X, 5]]),
+    )
+    plan = plan_pairs(*batch, torch.tensor([1, 2]))
+    assert plan.input_ids.tolist() == [[1, 2, 3, 4], [1, 2, 3, 5]]
+
+
 def test_scores_return_to_the_batch_layout() -> None:
     batch = _batch()
     plan = plan_pairs(*batch, torch.tensor([2, 1]))

@@ -165,6 +165,20 @@ def test_other_models_are_packed_too(
     _assert_equal(*steps)
 
 
+def test_several_pairs_of_one_prompt_are_trls_too(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path
+) -> None:
+    """Three pairs, two of them with one prompt: two packed rows."""
+    shared = pairs.with_columns(prompt=pairs["prompt"][[0, 0, 2, 3, 4]])
+    steps = []
+    for cls in (SharedPromptDPOTrainer, DPOTrainer):
+        model = load_base_model(base_model, torch.float32)
+        read = _rows_read(model)
+        steps.append(_step(_trainer(cls, model, base_model, shared, tmp_path)))
+        assert [rows for rows, _ in read] == [2 if cls is SharedPromptDPOTrainer else 6] * 2
+    _assert_equal(*steps)
+
+
 def test_reference_log_probs_are_trls(
     base_model: Path, pairs: pl.DataFrame, tmp_path: Path
 ) -> None:
@@ -196,12 +210,18 @@ def test_backbone_reads_each_prompt_once(
     """One pair: 12 prompt tokens, answers of 7 and 13 with their ends, so 32 instead of 2 * 25."""
     model = load_base_model(base_model, torch.float32)
     trainer = _trainer(SharedPromptDPOTrainer, model, base_model, pairs, tmp_path)
-    read = []
+    read = _rows_read(model)
+    _step(trainer, n_pairs=1)
+    assert read == [(1, 32), (1, 32)]  # policy, reference
+
+
+def _rows_read(model: PreTrainedModel) -> list[tuple[int, ...]]:
+    """Shapes of what the backbone reads from now on."""
+    read: list[tuple[int, ...]] = []
     model.get_input_embeddings().register_forward_hook(
         lambda module, args, output: read.append(tuple(args[0].shape))
     )
-    _step(trainer, n_pairs=1)
-    assert read == [(1, 32), (1, 32)]  # policy, reference
+    return read
 
 
 def test_other_models_and_batches_fall_back(

@@ -147,6 +147,35 @@ class TestBestAgainstWorst:
         assert choose_pairs(texts, _config(margin=0.0), None).height == 0
 
 
+class TestSeveralPairsAUser:
+    TEXTS = _texts(
+        (0, 0, "a", True, 0.5, -1.0),
+        (0, 1, "b", False, 0.5, -1.5),
+        (0, 2, "c", True, 0.5, -2.0),
+        (0, 3, "d", True, 0.5, -3.0),
+        (0, 4, "e", False, 0.5, -4.0),
+    )
+
+    @pytest.mark.parametrize("pairs_per_user", [2, 3, 5])
+    def test_second_best_against_second_worst(self, pairs_per_user: int) -> None:
+        """Well-formed, best first: a c d; worst first: e d c b a. The third would be d over c."""
+        pairs = choose_pairs(self.TEXTS, _config(), None, pairs_per_user=pairs_per_user)
+        assert _chosen(pairs) == [(0, "a", "e"), (0, "c", "d")]
+
+    def test_a_sample_keeps_users_whole(self) -> None:
+        texts = pl.concat([self.TEXTS.with_columns(user=pl.lit(u, pl.Int32)) for u in range(6)])
+        pairs = choose_pairs(texts, _config(), 5, pairs_per_user=2)
+        assert pairs["user"].value_counts()["count"].to_list() == [2, 2]
+        assert pairs["user"].is_sorted()
+
+    def test_random_pairs_are_as_many(self) -> None:
+        pairs = choose_pairs(self.TEXTS, _config(), None, pairs_per_user=2)
+        random = choose_random_pairs(self.TEXTS, pairs, seed=0)
+        assert random.height == 2
+        assert set(random["chosen"]) < {"a", "c", "d"}
+        assert not set(random["chosen"]) & set(random["rejected"])
+
+
 class TestAtMost:
     TEXTS = _texts(
         *(

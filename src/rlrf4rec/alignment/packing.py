@@ -1,16 +1,17 @@
-"""Two answers to one prompt, laid into one row.
+"""Answers to one prompt, laid into one row.
 
 A preference pair repeats its prompt: TRL's batch of ``b`` pairs holds ``2b`` rows, first the chosen
-ones, then the rejected ones. Here the prompt is laid down once, followed by both answers:
+ones, then the rejected ones. Here a prompt is laid down once, followed by all its answers; pairs
+that stand next to each other and have the same prompt share a row:
 
-    prompt · chosen answer · rejected answer
+    prompt · chosen answer · rejected answer · the next pair's chosen answer · …
 
-The attention mask hides the chosen answer from the rejected one, and the positions of both answers
-start where the prompt ends, so every token sees exactly what it sees in its own row. The hidden
-state of the last prompt token predicts the first token of both answers.
+The attention mask hides answers from one another, and the positions of each start where the prompt
+ends, so every token sees exactly what it sees in its own row. The hidden state of the last prompt
+token predicts the first token of every answer.
 
-Shape legend: ``b`` pairs, ``l`` tokens in a row of TRL's batch, ``w`` tokens in a packed row, ``n``
-answer tokens in the whole batch.
+Shape legend: ``b`` pairs, ``l`` tokens in a row of TRL's batch, ``r`` packed rows of ``w`` tokens,
+``n`` answer tokens in the whole batch.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 IGNORED_LABEL = -100
 """The label of a token that is not scored (PyTorch's and TRL's convention)."""
 
-_PROMPT, _CHOSEN, _REJECTED, _PADDING = range(4)
+_PROMPT, _PADDING = 0, -1
+"""Segments of a packed row; answers are numbered from 1."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,10 @@ class ScoringPlan:
     Answer tokens are numbered in the row-major order of TRL's batch.
 
     Attributes:
-        input_ids: ``[b, w]``, or TRL's own ``[2b, l]`` where prompts are not shared.
-        attention_mask: ``[b, 1, w, w]``, true where a query (third axis) may look at a key (fourth
+        input_ids: ``[r, w]``, or TRL's own ``[2b, l]`` where prompts are not shared.
+        attention_mask: ``[r, 1, w, w]``, true where a query (third axis) may look at a key (fourth
             axis); or TRL's own ``[2b, l]``.
-        position_ids: ``[b, w]``, or None for the model's default.
+        position_ids: ``[r, w]``, or None for the model's default.
         rows: ``[n]``, the row of `input_ids` in which an answer token is predicted.
         columns: ``[n]``, the column of the token whose hidden state predicts it.
         targets: ``[n]``, the answer tokens.
@@ -113,7 +116,7 @@ def shared_prompt_lengths(
 def plan_pairs(
     input_ids: Tensor, attention_mask: Tensor, labels: Tensor, prompt_lengths: Tensor
 ) -> ScoringPlan:
-    """Lay each pair into one row.
+    """Lay each prompt and the answers of its pairs into one row.
 
     Args:
         input_ids: ``[2b, l]``, chosen rows first, padded on the right.
@@ -121,47 +124,103 @@ def plan_pairs(
         labels: ``[2b, l]``, `IGNORED_LABEL` outside the answers.
         prompt_lengths: ``[b]``, from `shared_prompt_lengths`.
     """
-    chosen, rejected = input_ids.chunk(2)
-    chosen_ends, rejected_ends = attention_mask.sum(dim=1, keepdim=True).chunk(2)
-    prompt_ends = prompt_lengths.unsqueeze(1)
-    packed_ends = chosen_ends + rejected_ends - prompt_ends
-    columns = torch.arange(int(packed_ends.max()), device=input_ids.device).expand(len(chosen), -1)
-
-    segments = torch.full_like(columns, _PADDING)
-    segments[columns < packed_ends] = _REJECTED
-    segments[columns < chosen_ends] = _CHOSEN
-    segments[columns < prompt_ends] = _PROMPT
-
-    after_chosen = columns >= chosen_ends
-    position_ids = torch.where(after_chosen, columns - chosen_ends + prompt_ends, columns)
-    # Padding runs past the end of the row it is read from; any token will do there.
-    source = position_ids.clamp(max=input_ids.shape[1] - 1)
-    packed = torch.where(after_chosen, rejected.gather(1, source), chosen.gather(1, source))
+    n_pairs = len(prompt_lengths)
+    begins, ends = prompt_lengths.tolist(), attention_mask.sum(dim=1).tolist()
+    rows: list[_PackedRow] = []
+    row_of, shift_of = (torch.zeros(2 * n_pairs, dtype=torch.long) for _ in range(2))
+    for pairs in _sharing_a_prompt(input_ids[:n_pairs], begins):
+        begin = begins[pairs[0]]
+        answers = [answer for pair in pairs for answer in (pair, pair + n_pairs)]
+        row = _PackedRow.of(
+            [input_ids[pairs[0], :begin]] + [input_ids[one, begin : ends[one]] for one in answers]
+        )
+        for answer, column in zip(answers, row.answer_columns, strict=True):
+            row_of[answer], shift_of[answer] = len(rows), column - begin
+        rows.append(row)
 
     plan = plan_answers(input_ids, attention_mask, labels)
-    pairs = plan.rows % len(chosen)
-    answer_lengths = (chosen_ends - prompt_ends).squeeze(1)
-    # The last prompt token predicts both first tokens; only what comes after it has moved.
-    moved = (plan.rows >= len(chosen)) & (plan.columns >= prompt_lengths[pairs])
+    device = input_ids.device
+    # The last prompt token predicts every first token; only what comes after it has moved.
+    moved = plan.columns >= prompt_lengths.repeat(2)[plan.rows]
+    shift = torch.where(moved, shift_of.to(device)[plan.rows], 0)
+    segments = pad_sequence([row.segments for row in rows], True, _PADDING)
     return ScoringPlan(
-        input_ids=packed,
+        # Any token will do for padding: nobody looks at it.
+        input_ids=pad_sequence([row.tokens for row in rows], True),
         attention_mask=visibility(segments),
-        position_ids=position_ids,
-        rows=pairs,
-        columns=plan.columns + torch.where(moved, answer_lengths[pairs], 0),
+        position_ids=pad_sequence([row.positions for row in rows], True),
+        rows=row_of.to(device)[plan.rows],
+        columns=plan.columns + shift,
         targets=plan.targets,
         scored=plan.scored,
     )
+
+
+@dataclass(frozen=True)
+class _PackedRow:
+    """A prompt and its answers, one after another.
+
+    Attributes:
+        tokens: ``[w]``.
+        positions: ``[w]``, of each token in the row it comes from.
+        segments: ``[w]``, `_PROMPT` or the number of the answer.
+        answer_columns: where each answer starts.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    segments: Tensor
+    answer_columns: list[int]
+
+    @classmethod
+    def of(cls, parts: list[Tensor]) -> _PackedRow:
+        """From the prompt's tokens and each answer's."""
+        prompt, *answers = parts
+        device = prompt.device
+        begins = [0] + [len(prompt)] * len(answers)
+        lengths = torch.tensor([len(part) for part in parts], device=device)
+        return cls(
+            torch.cat(parts),
+            torch.cat(
+                [
+                    torch.arange(begin, begin + len(part), device=device)
+                    for begin, part in zip(begins, parts, strict=True)
+                ]
+            ),
+            torch.arange(len(parts), device=device).repeat_interleave(lengths),
+            lengths.cumsum(0)[:-1].tolist(),
+        )
+
+
+def _sharing_a_prompt(chosen: Tensor, begins: list[int]) -> list[list[int]]:
+    """Pairs in groups: neighbours with the same prompt.
+
+    Args:
+        chosen: ``[b, l]``, token ids.
+        begins: ``[b]``, where each prompt ends and its answers begin.
+    """
+    groups: list[list[int]] = []
+    for pair, begin in enumerate(begins):
+        last = groups[-1][0] if groups else None
+        if (
+            last is not None
+            and begins[last] == begin
+            and torch.equal(chosen[last, :begin], chosen[pair, :begin])
+        ):
+            groups[-1].append(pair)
+        else:
+            groups.append([pair])
+    return groups
 
 
 def visibility(segments: Tensor) -> Tensor:
     """Who may look at whom: earlier tokens of the prompt or of one's own segment.
 
     Args:
-        segments: ``[b, w]``, 0 prompt, 1 chosen, 2 rejected, 3 padding.
+        segments: ``[r, w]``, `_PROMPT`, an answer's number, or `_PADDING`.
 
     Returns:
-        ``[b, 1, w, w]``, boolean; every token sees itself, so no row of the mask is empty.
+        ``[r, 1, w, w]``, boolean; every token sees itself, so no row of the mask is empty.
     """
     query, key = segments.unsqueeze(2), segments.unsqueeze(1)
     causal = torch.ones(

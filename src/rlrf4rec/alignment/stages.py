@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.optimizer import Optimizer
+from torch.utils.data import Dataset, Sampler
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -18,6 +19,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from rlrf4rec.alignment.batches import PromptSampler
 from rlrf4rec.alignment.checkpoints import MarkComplete
 from rlrf4rec.alignment.shared_prompt import AnswersOnlySFTTrainer, SharedPromptDPOTrainer
 from rlrf4rec.errors import ConfigError
@@ -101,6 +103,14 @@ class BestOfNStage(_Stage, AnswersOnlySFTTrainer):
 
 class DPOStage(_Stage, SharedPromptDPOTrainer):
     """Direct Preference Optimization."""
+
+    prompts: Sequence[str] = ()
+    """Of every pair, where some have the same one."""
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
+        if not self.prompts:
+            return super()._get_train_sampler(train_dataset)
+        return PromptSampler(self.prompts, self.args.seed)
 
 
 class _Watch(TrainerCallback):

@@ -158,7 +158,7 @@ class _Tuning:
 
     def _key(self, start_adapter: Path | None) -> str:
         settings = {
-            **self.config.model_dump(exclude={"max_pairs", "random_pairs"}),
+            **self.config.model_dump(exclude={"max_pairs", "random_pairs", "pairs_per_user"}),
             "dtype": self.dtype,
             "seed": self.seed,
             "on_cpu": self.on_cpu,
@@ -174,9 +174,10 @@ class _Tuning:
         )
 
     def _dpo_stage(self, start_adapter: Path | None) -> DPOStage:
-        return DPOStage(
+        together = self._pairs_together()
+        stage = DPOStage(
             args=DPOConfig(
-                **self._arguments("dpo", self.config.epochs),
+                **self._arguments("dpo", self.config.epochs, together),
                 beta=self.config.beta,
                 # In a single epoch each reference is needed once; computed on the way, none is
                 # lost by a kill.
@@ -185,6 +186,15 @@ class _Tuning:
             train_dataset=_dataset(self.pairs),
             **self._model_arguments(start_adapter),
         )
+        stage.prompts = self.pairs["prompt"].to_list() if together > 1 else ()
+        return stage
+
+    def _pairs_together(self) -> int:
+        """How many pairs of one prompt are learned from in one row: they divide a step."""
+        most = self.pairs["prompt"].value_counts()["count"].max()
+        assert isinstance(most, int)
+        step = self.config.batch_size * self.config.gradient_accumulation
+        return max(number for number in range(1, most + 1) if step % number == 0)
 
     def _model_arguments(self, start_adapter: Path | None) -> dict[str, Any]:
         """Keyword arguments of a TRL trainer, hence `Any`."""
@@ -201,12 +211,12 @@ class _Tuning:
         adapted = load_adapter(model, start_adapter, trainable=True)
         return {"model": adapted, "processing_class": tokenizer}
 
-    def _arguments(self, phase: Phase, epochs: int) -> dict[str, Any]:
+    def _arguments(self, phase: Phase, epochs: int, together: int = 1) -> dict[str, Any]:
         """Keyword arguments of a TRL configuration, hence `Any`."""
         pairs_a_step = self.config.batch_size * self.config.gradient_accumulation
-        # On a CPU, pairs of different lengths run a tenth faster one by one, without padding. The
+        # On a CPU, rows of different lengths run a tenth faster one by one, without padding. The
         # gradient is the mean over the step's pairs either way.
-        micro_batch = 1 if self.on_cpu else self.config.batch_size
+        micro_batch = together if self.on_cpu else max(together, self.config.batch_size)
         return {
             "output_dir": str(self.folder / phase),
             "num_train_epochs": epochs,

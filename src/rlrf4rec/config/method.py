@@ -121,6 +121,9 @@ class AlignmentConfig(Section):
     max_pairs: Count | None = Field(
         None, description="a random sample of the pairs, so that users of all tastes count"
     )
+    pairs_per_user: Count = Field(
+        1, description="second best against second worst, …; they share a row (paper: 1)"
+    )
     best_of_n_epochs: int = Field(0, ge=0, description="fine-tuning on the best of N before DPO")
     random_pairs: bool = Field(False, description="also tune a control on pairs chosen at random")
 

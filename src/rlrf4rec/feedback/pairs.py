@@ -23,9 +23,14 @@ PAIR_SCHEMA = {
 
 
 def choose_pairs(
-    texts: pl.DataFrame, config: RewardConfig, max_pairs: int | None, seed: int = 0
+    texts: pl.DataFrame,
+    config: RewardConfig,
+    max_pairs: int | None,
+    seed: int = 0,
+    *,
+    pairs_per_user: int = 1,
 ) -> pl.DataFrame:
-    """One pair a user: the best well-formed text against the worst text.
+    """Each user's best well-formed text against the worst text.
 
     With ``config.structure`` off, the best text is chosen whatever its form.
 
@@ -35,9 +40,12 @@ def choose_pairs(
             ``foreseen``.
         config: the metric to choose by (the other one breaks ties), the margin, and whether the
             chosen text must be well-formed.
-        max_pairs: keep a random sample; None keeps all. The widest differences belong to users
-            of extreme taste, and an LLM tuned on these alone writes everybody's text for them.
+        max_pairs: keep the pairs of a random sample of users, no more than this many; None keeps
+            all. The widest differences belong to users of extreme taste, and an LLM tuned on these
+            alone writes everybody's text for them.
         seed: of the sample.
+        pairs_per_user: at most; the second one is the second-best well-formed text against the
+            second-worst text, and so on.
 
     Returns:
         A frame in the standard preference format, see `PAIR_SCHEMA`, sorted by user.
@@ -51,11 +59,10 @@ def choose_pairs(
     scored = said.drop_nulls([first, second]).with_columns(pl.col(first).alias("reward"))
     worst_first = scored.sort("user", first, second, "sample")
     fit = pl.col("structure_ok") if config.structure else pl.lit(True)
-    chosen = worst_first.filter(fit).group_by("user", maintain_order=True).last()
-    rejected = worst_first.group_by("user", maintain_order=True).first()
-    pairs = _join(chosen, rejected).filter(
-        pl.col("chosen_reward") - pl.col("rejected_reward") >= config.margin
-    )
+    pairs = _join(
+        _numbered(worst_first.reverse().filter(fit), pairs_per_user),
+        _numbered(worst_first, pairs_per_user),
+    ).filter(pl.col("chosen_reward") - pl.col("rejected_reward") >= config.margin)
     return _sample(pairs, max_pairs, seed)
 
 
@@ -64,9 +71,10 @@ def choose_random_pairs(
 ) -> pl.DataFrame:
     """The control: for the users of ``pairs``, a pair chosen without looking at rewards.
 
-    With ``structure`` the chosen text is still well-formed: only the recommender's feedback is
-    taken away.
+    With ``structure`` the chosen texts are still well-formed: only the recommender's feedback is
+    taken away. A user has as many pairs as in ``pairs``, or as many as there are texts for.
     """
+    wanted = dict(pairs.group_by("user").len().iter_rows())
     parts = []
     for user, rows in texts.filter(pl.col("user").is_in(pairs["user"].implode())).group_by(
         "user", maintain_order=True
@@ -74,15 +82,21 @@ def choose_random_pairs(
         rng = np.random.default_rng([seed, int(str(user[0]))])
         said = rows.filter(pl.col("completion").str.strip_chars() != "")
         order = said.sort("sample")[rng.permutation(said.height)]
-        formed = order.filter(pl.col("structure_ok") if structure else pl.lit(True)).head(1)
-        if formed.is_empty():
-            continue
-        other = order.filter(pl.col("completion") != formed["completion"][0]).head(1)
-        if other.height:
-            parts.append(_join(_unrewarded(formed), _unrewarded(other)))
+        n_pairs = wanted[user[0]]
+        formed = order.filter(pl.col("structure_ok") if structure else pl.lit(True)).head(n_pairs)
+        others = order.filter(~pl.col("completion").is_in(formed["completion"].implode()))
+        if formed.height and others.height:
+            both = (_numbered(_unrewarded(some), n_pairs) for some in (formed, others))
+            parts.append(_join(*both))
     if not parts:
         return pl.DataFrame(schema=PAIR_SCHEMA)
-    return pl.concat(parts).sort("user")
+    return pl.concat(parts).sort("user", maintain_order=True)
+
+
+def _numbered(texts: pl.DataFrame, most: int) -> pl.DataFrame:
+    """The first texts of each user, in the frame's order, with their ``place`` from 0."""
+    place = pl.int_range(pl.len(), dtype=pl.Int64).over("user")
+    return texts.with_columns(place.alias("place")).filter(pl.col("place") < most)
 
 
 def _unrewarded(rows: pl.DataFrame) -> pl.DataFrame:
@@ -93,6 +107,7 @@ def _join(chosen: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
     return (
         chosen.select(
             "user",
+            "place",
             "prompt",
             pl.col("completion").alias("chosen"),
             pl.col("reward").alias("chosen_reward"),
@@ -100,19 +115,27 @@ def _join(chosen: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
         .join(
             rejected.select(
                 "user",
+                "place",
                 pl.col("completion").alias("rejected"),
                 pl.col("reward").alias("rejected_reward"),
             ),
-            on="user",
+            on=["user", "place"],
         )
         .filter(pl.col("chosen") != pl.col("rejected"))
+        .sort("user", "place")
         .select(list(PAIR_SCHEMA))
     )
 
 
 def _sample(pairs: pl.DataFrame, max_pairs: int | None, seed: int) -> pl.DataFrame:
-    pairs = pairs.sort("user")
     if max_pairs is None or pairs.height <= max_pairs:
         return pairs
-    rows = np.random.default_rng([seed, max_pairs]).permutation(pairs.height)[:max_pairs]
-    return pairs[np.sort(rows)]
+    users = pairs["user"].unique().sort()
+    order = users[np.random.default_rng([seed, max_pairs]).permutation(len(users))]
+    counts = pairs["user"].value_counts()
+    drawn = (
+        pl.DataFrame({"user": order})
+        .join(counts, on="user", how="left", maintain_order="left")
+        .filter(pl.col("count").cum_sum() <= max_pairs)
+    )
+    return pairs.filter(pl.col("user").is_in(drawn["user"].implode()))

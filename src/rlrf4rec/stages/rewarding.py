@@ -90,7 +90,8 @@ def rewarded_texts(world: World, models: RewardModels, texts: pl.DataFrame) -> p
 
 def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: bool) -> Stage:
     """Choose the pairs of one half's training users: best against worst, or at random (control)."""
-    config = world.config
+    config, alignment = world.config, world.config.alignment
+    n_pairs = alignment.pairs_per_user
 
     def work(writer: StageWriter) -> None:
         trainers = pl.Series(np.flatnonzero(world.folds.role == "train"), dtype=pl.Int32)
@@ -103,7 +104,9 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
         )
         if config.reward.foreseen:
             texts = texts.with_columns(pl.Series("foreseen", _foreseen(world, texts)))
-        pairs = choose_pairs(texts, config.reward, config.alignment.max_pairs, config.seed)
+        pairs = choose_pairs(
+            texts, config.reward, alignment.max_pairs, config.seed, pairs_per_user=n_pairs
+        )
         if random:
             pairs = choose_random_pairs(
                 texts, pairs, config.seed, structure=config.reward.structure
@@ -113,7 +116,9 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
     settings = {
         "reward": config.reward.model_dump(),
         "knowledge": config.knowledge.model_dump(),
-        "max_pairs": config.alignment.max_pairs,
+        "max_pairs": alignment.max_pairs,
+        # Left out at the paper's one, so that runs from before there were more stay valid.
+        **({"pairs_per_user": n_pairs} if n_pairs > 1 else {}),
         "random": random,
         "seed": config.seed,
     }

@@ -52,7 +52,9 @@ def align(world: World, name: str, pairs: Stage, before: Stage | None) -> Stage:
         shutil.rmtree(checkpoints, ignore_errors=True)
 
     settings = {
-        "alignment": config.alignment.model_dump(exclude={"max_pairs", "random_pairs"}),
+        "alignment": config.alignment.model_dump(
+            exclude={"max_pairs", "random_pairs", "pairs_per_user"}
+        ),
         "model": config.model.model_dump(),
         "seed": config.seed,
     }
