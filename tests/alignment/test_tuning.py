@@ -102,13 +102,14 @@ def test_one_step_holds_many_pairs(base_model: Path, pairs: pl.DataFrame, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("epochs", "best_of_n_epochs", "second_round", "killed_after"),
+    ("epochs", "best_of_n_epochs", "second_round", "one_prompt", "killed_after"),
     [
-        (1, 0, False, 3),  # references computed on the way
-        (2, 0, False, 6),  # references computed before, second epoch
-        (2, 0, True, 3),  # a second adapter as the reference
-        (1, 1, False, 3),  # in the first stage
-        (1, 1, True, 8),  # in the second stage
+        (1, 0, False, False, 3),  # references computed on the way
+        (2, 0, False, False, 6),  # references computed before, second epoch
+        (2, 0, True, False, 3),  # a second adapter as the reference
+        (1, 1, False, False, 3),  # in the first stage
+        (1, 1, True, False, 8),  # in the second stage
+        (3, 0, False, True, 5),  # several pairs of one prompt, in another order each epoch
     ],
 )
 def test_resume_equals_no_break(
@@ -119,12 +120,15 @@ def test_resume_equals_no_break(
     epochs: int,
     best_of_n_epochs: int,
     second_round: bool,
+    one_prompt: bool,
     killed_after: int,
 ) -> None:
     monkeypatch.setattr("rlrf4rec.alignment.tuning.SAVE_STEPS", 2)
-    arguments: dict[str, Any] = {
-        "config": CONFIG.model_copy(update={"epochs": epochs, "best_of_n_epochs": best_of_n_epochs})
-    }
+    settings = {"epochs": epochs, "best_of_n_epochs": best_of_n_epochs}
+    if one_prompt:
+        pairs = pairs.with_columns(prompt=pairs["prompt"][[0, 1, 1, 3, 0]])
+        settings["batch_size"] = 2
+    arguments: dict[str, Any] = {"config": CONFIG.model_copy(update=settings)}
     if second_round:
         _tune(base_model, pairs, tmp_path / "first", seed=1)
         arguments["start_adapter"] = tmp_path / "first" / "adapter"
