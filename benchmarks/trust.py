@@ -15,15 +15,19 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
-import torch
 
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.metrics import list_metrics
-from rlrf4rec.recommenders import ListInputs, fit
-from rlrf4rec.records import FloatArray, IntArray
+from rlrf4rec.records import BoolArray, FloatArray, IntArray
 from rlrf4rec.stages.systems import System, held_out_texts
-from rlrf4rec.stages.text_inputs import encode_texts, mean_vectors, text_rows
-from rlrf4rec.stages.trials import Trial, trial_of, worker_pool
+from rlrf4rec.stages.text_inputs import user_vectors
+from rlrf4rec.stages.trials import (
+    Trial,
+    fitted_folds,
+    trial_inputs,
+    trial_of,
+    worker_pool,
+)
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Stage, Workspace
 
@@ -72,13 +76,11 @@ def _systems(world: World, folder: Path) -> list[System]:
 
 
 def _system(world: World, name: str, texts: pl.DataFrame) -> System:
-    vectors, rows = mean_vectors(
-        encode_texts(world, texts), text_rows(world.dataset.n_users, texts)
-    )
+    vectors, rows = user_vectors(world, texts)
     return System(name, vectors, np.repeat(rows[:, None], 2, axis=1))
 
 
-def _read(trial: Trial, mine: FloatArray, lent: IntArray) -> dict[str, float]:
+def _read(trial: Trial, mine: BoolArray, lent: IntArray) -> dict[str, float]:
     """NDCG@5 by the way a user's text is read.
 
     Args:
@@ -86,11 +88,7 @@ def _read(trial: Trial, mine: FloatArray, lent: IntArray) -> dict[str, float]:
         mine: ``[u]``, the users that are looked at.
         lent: ``[u]``, whose text a user reads as another user's.
     """
-    torch.set_num_threads(1)
-    assert trial.user_vectors is not None
-    inputs = ListInputs.from_numpy(
-        trial.histories, trial.item_vectors, trial.user_vectors, trial.n_items
-    )
+    inputs = trial_inputs(trial)
     own = trial.rows[:, 0]
     row_of_user = np.full(len(lent), -1)
     row_of_user[trial.lists.user] = own
@@ -98,23 +96,10 @@ def _read(trial: Trial, mine: FloatArray, lent: IntArray) -> dict[str, float]:
     ways = {f"own × {weight}": (own, weight) for weight in WEIGHTS}
     ways |= {"another user's": (other, 1.0), "none": (np.full_like(own, -1), 1.0)}
     values: dict[str, list[FloatArray]] = {way: [] for way in ways}
-    for fold in range(int(trial.fold.max()) + 1):
-        others = trial.fold != fold
-        fitted = fit(
-            trial.recommender,
-            trial.knowledge,
-            trial.backbone,
-            inputs,
-            trial.lists,
-            trial.rows,
-            others & ~trial.validation,
-            others & trial.validation,
-            seed=trial.seed * 1000 + fold,
-            practice_rows=trial.practice,
-        )
+    for fitted, tested in fitted_folds(trial, inputs):
         space = fitted.model.features.space
         assert space is not None and inputs.user_knowledge is not None
-        test = (trial.fold == fold) & trial.tested & mine[trial.lists.user]
+        test = tested & mine[trial.lists.user]
         lists = trial.lists.select(test)
         for way, (rows, weight) in ways.items():
             scaled = space.user_mean + weight * (inputs.user_knowledge - space.user_mean)

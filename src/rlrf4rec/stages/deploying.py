@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from rlrf4rec.recommenders import fit
 from rlrf4rec.records import Float32Array, IntArray
 from rlrf4rec.stages.systems import held_out_texts
-from rlrf4rec.stages.text_inputs import encode_texts, mean_vectors, text_inputs, text_rows
+from rlrf4rec.stages.text_inputs import text_inputs, user_vectors
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
@@ -27,9 +27,7 @@ def deploy(world: World, trail: Trail) -> Stage:
 
     def work(writer: StageWriter) -> None:
         texts = held_out_texts(world, last.samples, config.texts_per_user)
-        vectors, rows = mean_vectors(
-            encode_texts(world, texts), text_rows(world.dataset.n_users, texts)
-        )
+        vectors, rows = user_vectors(world, texts)
         inputs, rows, practice = text_inputs(world, vectors, rows)
         lists = world.lists()
         validation = (world.folds.role == "validation")[lists.user]

@@ -11,7 +11,7 @@ import polars as pl
 from rlrf4rec.evaluation.results import MEAN, WITH_HISTORY
 from rlrf4rec.knowledge.texts import history_texts, profile_vectors
 from rlrf4rec.records import CandidateLists, Float32Array, IntArray
-from rlrf4rec.stages.text_inputs import encode_texts, mean_vectors, text_rows
+from rlrf4rec.stages.text_inputs import encode_texts, text_rows, user_vectors
 from rlrf4rec.stages.trail import Round, Trail
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage
@@ -97,10 +97,7 @@ def _texts_of(
     world: World, name: str, current: Round, n_texts: int = 1, *, join_history: bool | None = None
 ) -> System:
     texts = held_out_texts(world, current.samples, n_texts)
-    vectors, rows = mean_vectors(
-        encode_texts(world, texts, join_history=join_history),
-        text_rows(world.dataset.n_users, texts),
-    )
+    vectors, rows = user_vectors(world, texts, join_history=join_history)
     return System(
         name, vectors, _both_halves(rows), tuple(current.samples.values()), n_texts=n_texts
     )

@@ -43,6 +43,14 @@ def text_rows(n_users: int, texts: pl.DataFrame) -> IntArray:
     return rows
 
 
+def user_vectors(
+    world: World, texts: pl.DataFrame, *, join_history: bool | None = None
+) -> tuple[Float32Array, IntArray]:
+    """Each user's texts as one vector: `mean_vectors` of `encode_texts`."""
+    vectors = encode_texts(world, texts, join_history=join_history)
+    return mean_vectors(vectors, text_rows(world.dataset.n_users, texts))
+
+
 def mean_vectors(vectors: Float32Array, rows: IntArray) -> tuple[Float32Array, IntArray]:
     """One vector a user: the mean of the vectors of his texts.
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from rlrf4rec.stages.systems import System
 from rlrf4rec.stages.text_inputs import with_practice
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
+
+if TYPE_CHECKING:
+    from rlrf4rec.recommenders import FittedRecommender, ListInputs
 
 
 @dataclass(frozen=True)
@@ -52,17 +56,31 @@ class Trial:
 
 def run_trial(trial: Trial) -> Float32Array:
     """Scores of the tested lists, ``[tested, l]``, each by a model that never saw its user."""
+    inputs = trial_inputs(trial)
+    column = trial.rows[:, trial.seed % trial.rows.shape[1]]
+    scores = np.empty((len(trial.lists), trial.lists.items.shape[1]), dtype=np.float32)
+    for fitted, test in fitted_folds(trial, inputs):
+        scores[test] = fitted.score(inputs, trial.lists.select(test), column[test])
+    return scores[trial.tested]
+
+
+def trial_inputs(trial: Trial) -> ListInputs:
+    """What the trial's recommenders read."""
+    from rlrf4rec.recommenders import ListInputs
+
+    return ListInputs.from_numpy(
+        trial.histories, trial.item_vectors, trial.user_vectors, trial.n_items
+    )
+
+
+def fitted_folds(trial: Trial, inputs: ListInputs) -> Iterator[tuple[FittedRecommender, BoolArray]]:
+    """Each fold's recommender, and the lists ``[n]`` that it is tested on."""
     import torch
 
-    from rlrf4rec.recommenders import ListInputs, fit
+    from rlrf4rec.recommenders import fit
 
     # One thread: the models are small, and sums are then made in one order on every machine.
     torch.set_num_threads(1)
-    inputs = ListInputs.from_numpy(
-        trial.histories, trial.item_vectors, trial.user_vectors, trial.n_items
-    )
-    column = trial.rows[:, trial.seed % trial.rows.shape[1]]
-    scores = np.empty((len(trial.lists), trial.lists.items.shape[1]), dtype=np.float32)
     for fold in range(int(trial.fold.max()) + 1):
         others = trial.fold != fold
         fitted = fit(
@@ -77,9 +95,7 @@ def run_trial(trial: Trial) -> Float32Array:
             seed=trial.seed * 1000 + fold,
             practice_rows=trial.practice,
         )
-        test = (trial.fold == fold) & trial.tested
-        scores[test] = fitted.score(inputs, trial.lists.select(test), column[test])
-    return scores[trial.tested]
+        yield fitted, (trial.fold == fold) & trial.tested
 
 
 def run_system(world: World, system: System, kind: str, pool: Executor) -> Stage:
