@@ -1,4 +1,4 @@
-"""Print a run's results table as Markdown: python benchmarks/table.py RUN/results.json"""
+"""Print a run's results table as Markdown: python benchmarks/table.py RUN/results.json [kind]"""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ from rlrf4rec.evaluation.words import backbone_label
 METRIC = "ndcg@5"
 
 
-def results_markdown(results: Results) -> str:
-    """One row a system, one column a reranker: mean NDCG@5 and half the 95 % interval."""
+def results_markdown(results: Results, kind: str | None = None) -> str:
+    """One row a system, one column a reranker: mean NDCG@5 and half the 95 % interval.
+
+    Args:
+        results: of a run.
+        kind: of lists; None: the run's own.
+    """
     columns = backbones(results)
     lines = [
         "| knowledge | " + " | ".join(backbone_label(name) for name in columns) + " |",
         "|---|" + "---|" * len(columns),
     ]
-    for row in results_table(results, METRIC):
+    for row in results_table(results, METRIC, kind):
         cells = [cell.text if cell else "" for cell in row.cells]
         lines.append(f"| `{row.system}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def comparisons_markdown(results: Results, pairs: list[tuple[str, str]]) -> str:
+def comparisons_markdown(
+    results: Results, pairs: list[tuple[str, str]], kind: str | None = None
+) -> str:
     """One row a pair of systems: the difference in NDCG@5, its 95 % interval and p."""
+    wanted = results.lists if kind is None else kind
     columns = backbones(results)
     lines = [
         "| difference | " + " | ".join(backbone_label(name) for name in columns) + " |",
@@ -37,7 +45,8 @@ def comparisons_markdown(results: Results, pairs: list[tuple[str, str]]) -> str:
             found = [
                 row
                 for row in results.comparisons
-                if (row.a, row.b, row.backbone, row.metric) == (a, b, backbone, METRIC)
+                if (row.a, row.b, row.backbone) == (a, b, backbone)
+                and (row.metric, row.kind) == (METRIC, wanted)
             ]
             cells.append(found[0].text if found else "")
         lines.append(f"| `{a}` − `{b}` | " + " | ".join(cells) + " |")
@@ -47,9 +56,10 @@ def comparisons_markdown(results: Results, pairs: list[tuple[str, str]]) -> str:
 def main() -> None:
     """Read the file that is named first on the command line."""
     results = read_results(Path(sys.argv[1]))
+    kind = sys.argv[2] if len(sys.argv) > 2 else None
     pairs = list(dict.fromkeys((row.a, row.b) for row in results.comparisons))
     sys.stdout.write(
-        results_markdown(results) + "\n\n" + comparisons_markdown(results, pairs) + "\n"
+        results_markdown(results, kind) + "\n\n" + comparisons_markdown(results, pairs, kind) + "\n"
     )
 
 
