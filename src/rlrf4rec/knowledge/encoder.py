@@ -24,7 +24,7 @@ from rlrf4rec.workspace import readable_os_errors, write_aside
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_BATCH = 64
+_GPU_BATCH = 64
 _SEGMENT = 4096
 
 
@@ -90,7 +90,9 @@ class TextEncoder:
         vectors: Float32Array = self._model.encode(
             # Tokenizers take no lone surrogates, which a text cut within a character ends with.
             [text.encode("utf-8", "replace").decode() for text in texts],
-            batch_size=_BATCH,
+            # Padding and the size of a batch change the last bits of a vector. One by one, a text
+            # has the same vector whatever is encoded with it: on a CPU that costs little.
+            batch_size=1 if self._device == "cpu" else _GPU_BATCH,
             normalize_embeddings=True,
             convert_to_numpy=True,
             show_progress_bar=False,
