@@ -71,7 +71,7 @@ def _systems(world: World, folder: Path) -> list[System]:
         for n_texts in NUMBERS:
             texts = held_out_texts(world, samples, n_texts)
             if texts["sample"].n_unique() == n_texts:
-                systems.append(_system(world, f"round {number}, {n_texts} texts", texts))
+                systems.append(_system(world, f"round {number}, mean of {n_texts}", texts))
     return systems
 
 
