@@ -64,6 +64,8 @@ def test_every_system_is_measured(finished: tuple[Path, Results]) -> None:
     assert {("id", "llm_zero_shot"), ("untuned", "llm_zero_shot")} <= compared
     assert ("tuned_round_1_with_history", "untuned_with_history") in compared
     assert ("tuned_round_1_mean", "untuned_mean") in compared
+    for untuned in ("untuned_mean", "untuned_with_history"):
+        assert {(untuned, rival) for rival in ("id", "profile", "history_text")} <= compared
     assert results.seconds["zero_shot"] > 0
     assert "tuned" in (folder / "report.html").read_text().lower()
 

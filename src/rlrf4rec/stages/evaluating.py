@@ -58,7 +58,6 @@ _PAIRS = [
     ("random_pairs", "untuned"),
     ("best_of_n", "untuned"),
     (f"untuned{MEAN}", "untuned"),
-    (f"untuned{MEAN}", "id"),
 ]
 
 
@@ -246,14 +245,19 @@ def _comparison_rows(
 def _compared(
     untrained: dict[str, PerList], trained: dict[str, dict[str, PerList]]
 ) -> list[tuple[str, str]]:
-    tuned, means, joined = (
-        [name for name in trained if (tuned_round(name) or (0, None))[1] == variant][::-1]
-        for variant in ("", MEAN, WITH_HISTORY)
-    )
-    non_llm = ("id", "profile", "history_text")
+    latest_first = list(reversed(trained))
+    tuned = [
+        name for name in latest_first if (found := tuned_round(name)) is not None and not found[1]
+    ]
     pairs = [(name, rival) for name in tuned for rival in _RIVALS]
-    pairs += [(name, rival) for name in means for rival in (*non_llm, f"untuned{MEAN}")]
-    pairs += [(name, rival) for name in joined for rival in (*non_llm, f"untuned{WITH_HISTORY}")]
+    for ending in (MEAN, WITH_HISTORY):
+        pairs += [
+            (name, rival)
+            for name in latest_first
+            if name.endswith(ending)
+            for rival in ("id", "profile", "history_text", f"untuned{ending}")
+            if name != rival
+        ]
     pairs += list(pairwise(tuned)) + _PAIRS
     known = {*trained, *untrained}
     return [(a, b) for a, b in pairs if a in trained and b in known]
