@@ -20,7 +20,7 @@ from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.metrics import list_metrics
 from rlrf4rec.knowledge.texts import history_texts, liked_items, profile_vectors
 from rlrf4rec.records import FloatArray
-from rlrf4rec.stages.systems import System
+from rlrf4rec.stages.systems import System, both_halves
 from rlrf4rec.stages.trials import run_trial, tested_lists, trial_of, worker_pool
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
@@ -79,7 +79,7 @@ def _systems(world: World, untuned: pl.DataFrame) -> list[System]:
 def _system(world: World, name: str, vectors: FloatArray | np.ndarray) -> System:
     """``[a * u, d]`` vectors: all users' first texts, then their second ones, …"""
     rows = np.arange(len(vectors)).reshape(-1, world.dataset.n_users).T
-    return System(name, vectors.astype(np.float32), np.repeat(rows[:, None], 2, axis=1))
+    return System(name, vectors.astype(np.float32), both_halves(rows))
 
 
 def _titles_and_genres(world: World, items: list[int], rng: np.random.Generator) -> str:

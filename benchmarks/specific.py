@@ -17,6 +17,7 @@ from rlrf4rec.feedback import RewardModels
 from rlrf4rec.records import FloatArray
 from rlrf4rec.running import run_config
 from rlrf4rec.stages.rewarding import rewarded_texts
+from rlrf4rec.stages.systems import one_other
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
 
@@ -47,9 +48,7 @@ def _rewards(world: World, folder: Path, number: int, half: int) -> dict[str, Fl
         pl.col("user").is_in(unseen.implode()) & (pl.col("sample") < world.config.texts_per_user)
     )
     users = texts["user"].unique().sort().to_numpy()
-    order = np.random.default_rng(0).permutation(len(users))
-    reads = np.empty_like(users)
-    reads[order] = users[np.roll(order, 1)]
+    reads = users[one_other(len(users), np.random.default_rng(0))]
     lent = texts.with_columns(pl.col("user").replace_strict(users, reads, return_dtype=pl.Int32))
     own, other = (
         rewarded_texts(world, models, some.sort("user", "sample")) for some in (texts, lent)

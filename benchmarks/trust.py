@@ -19,7 +19,7 @@ import polars as pl
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.metrics import list_metrics
 from rlrf4rec.records import BoolArray, FloatArray, IntArray
-from rlrf4rec.stages.systems import System, held_out_texts
+from rlrf4rec.stages.systems import System, both_halves, held_out_texts, one_other
 from rlrf4rec.stages.text_inputs import user_vectors
 from rlrf4rec.stages.trials import (
     Trial,
@@ -41,7 +41,7 @@ def main(folder: Path, overrides: list[str]) -> None:
         world = open_world(load_config(folder / "config.yaml", overrides), Workspace(temporary))
         kind, backbones = world.config.lists.kind, world.config.evaluation.backbones
         systems = _systems(world, folder)
-        lent = np.roll(np.arange(world.dataset.n_users), 1)
+        lent = one_other(world.dataset.n_users, np.random.default_rng(0))
         with worker_pool(0) as pool:
             trials = [
                 trial_of(world, system, kind, backbone, 0)
@@ -77,7 +77,7 @@ def _systems(world: World, folder: Path) -> list[System]:
 
 def _system(world: World, name: str, texts: pl.DataFrame) -> System:
     vectors, rows = user_vectors(world, texts)
-    return System(name, vectors, np.repeat(rows[:, None], 2, axis=1))
+    return System(name, vectors, both_halves(rows))
 
 
 def _read(trial: Trial, mine: BoolArray, lent: IntArray) -> dict[str, float]:

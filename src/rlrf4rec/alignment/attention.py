@@ -73,10 +73,9 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """What transformers asks of an attention: ``[b, h, w, d]`` to ``[b, w, h, d]``."""
     if attention_mask is None or dropout:
-        output, _ = sdpa_attention_forward(
+        return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
-        return output, None
     batch, heads, width, dim = query.shape
     groups = heads // key.shape[1]
     keys, values = (

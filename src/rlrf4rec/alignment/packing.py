@@ -143,12 +143,14 @@ def plan_pairs(
     # The last prompt token predicts every first token; only what comes after it has moved.
     moved = plan.columns >= prompt_lengths.repeat(2)[plan.rows]
     shift = torch.where(moved, shift_of.to(device)[plan.rows], 0)
-    segments = pad_sequence([row.segments for row in rows], True, _PADDING)
+    segments = pad_sequence(
+        [row.segments for row in rows], batch_first=True, padding_value=_PADDING
+    )
     return ScoringPlan(
         # Any token will do for padding: nobody looks at it.
-        input_ids=pad_sequence([row.tokens for row in rows], True),
+        input_ids=pad_sequence([row.tokens for row in rows], batch_first=True),
         attention_mask=visibility(segments),
-        position_ids=pad_sequence([row.positions for row in rows], True),
+        position_ids=pad_sequence([row.positions for row in rows], batch_first=True),
         rows=row_of.to(device)[plan.rows],
         columns=plan.columns + shift,
         targets=plan.targets,

@@ -158,7 +158,7 @@ class _Tuning:
 
     def _key(self, start_adapter: Path | None) -> str:
         settings = {
-            **self.config.model_dump(exclude={"max_pairs", "random_pairs", "pairs_per_user"}),
+            **self.config.of_tuning(),
             "dtype": self.dtype,
             "seed": self.seed,
             "on_cpu": self.on_cpu,

@@ -127,6 +127,10 @@ class AlignmentConfig(Section):
     best_of_n_epochs: int = Field(0, ge=0, description="fine-tuning on the best of N before DPO")
     random_pairs: bool = Field(False, description="also tune a control on pairs chosen at random")
 
+    def of_tuning(self) -> dict[str, object]:
+        """The settings that a tuning on given pairs depends on: all but those that choose them."""
+        return self.model_dump(exclude={"max_pairs", "pairs_per_user", "random_pairs"})
+
 
 class RoundsConfig(Section):
     """Repeat from step 1."""

@@ -15,7 +15,7 @@ from rlrf4rec.feedback import (
 )
 from rlrf4rec.knowledge.texts import profile_vectors
 from rlrf4rec.records import BoolArray, FloatArray
-from rlrf4rec.stages.text_inputs import encode_texts, text_inputs, text_rows
+from rlrf4rec.stages.text_inputs import encode_texts, sampled_inputs
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
 
@@ -32,8 +32,7 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
     def work(writer: StageWriter) -> None:
         trainers, validators = training_users(world, half)
         texts = _of_users(samples.frame("samples.parquet"), trainers | validators)
-        rows = text_rows(world.dataset.n_users, texts)
-        inputs, rows, practice = text_inputs(world, encode_texts(world, texts), rows)
+        inputs, rows, practice = sampled_inputs(world, texts)
         lists = world.lists()
         models = fit_reward_models(
             config.reward,
@@ -80,8 +79,7 @@ def judge(world: World, name: str, samples: Stage, judges: Stage, half: int) -> 
 
 def rewarded_texts(world: World, models: RewardModels, texts: pl.DataFrame) -> pl.DataFrame:
     """Texts (``user``, ``sample``, ``text``) with their rewards on the users' lists beside them."""
-    rows = text_rows(world.dataset.n_users, texts)
-    inputs, rows, _ = text_inputs(world, encode_texts(world, texts), rows)
+    inputs, rows, _ = sampled_inputs(world, texts)
     lists = world.lists()
     lists = lists.select(np.isin(lists.user, texts["user"].unique().to_numpy()))
     rewards = reward_texts(models, inputs, lists, rows[lists.user], k=world.config.reward.k)

@@ -99,7 +99,7 @@ def _texts_of(
     texts = held_out_texts(world, current.samples, n_texts)
     vectors, rows = user_vectors(world, texts, join_history=join_history)
     return System(
-        name, vectors, _both_halves(rows), tuple(current.samples.values()), n_texts=n_texts
+        name, vectors, both_halves(rows), tuple(current.samples.values()), n_texts=n_texts
     )
 
 
@@ -121,10 +121,7 @@ def _history_text(world: World) -> System:
 
 def _shuffled(world: World, system: System) -> System:
     """The control: every user reads another user's texts, in training and in the test."""
-    order = np.random.default_rng([world.config.seed, 1]).permutation(world.dataset.n_users)
-    # Along one random cycle, so that nobody keeps the own text.
-    reads = np.empty_like(order)
-    reads[order] = np.roll(order, 1)
+    reads = one_other(world.dataset.n_users, np.random.default_rng([world.config.seed, 1]))
     return System("shuffled", system.vectors, system.rows[reads], system.needs, reads)
 
 
@@ -166,8 +163,17 @@ def _best(rows: IntArray, rewards: pl.Series) -> IntArray:
 
 
 def _one_row_each(world: World) -> IntArray:
-    return _both_halves(np.arange(world.dataset.n_users)[:, None])
+    return both_halves(np.arange(world.dataset.n_users)[:, None])
 
 
-def _both_halves(rows: IntArray) -> IntArray:
+def one_other(n: int, rng: np.random.Generator) -> IntArray:
+    """Another one for each of ``n``, ``[n]``, along one random cycle: nobody keeps his own."""
+    order = rng.permutation(n)
+    others = np.empty_like(order)
+    others[order] = np.roll(order, 1)
+    return others
+
+
+def both_halves(rows: IntArray) -> IntArray:
+    """The same alternatives ``[u, a]`` for lists of even and of odd chunks: `System.rows`."""
     return np.repeat(rows[:, None, :], 2, axis=1)

@@ -85,6 +85,11 @@ class TextInputs(NamedTuple):
     practice: IntArray
 
 
+def sampled_inputs(world: World, texts: pl.DataFrame) -> TextInputs:
+    """Inputs with every sampled text by itself."""
+    return text_inputs(world, encode_texts(world, texts), text_rows(world.dataset.n_users, texts))
+
+
 def text_inputs(world: World, vectors: Float32Array, rows: IntArray) -> TextInputs:
     """Inputs with user vectors ``[r, d]`` and each user's rows among them, ``[u, s]``.
 

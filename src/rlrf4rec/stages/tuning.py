@@ -52,9 +52,7 @@ def align(world: World, name: str, pairs: Stage, before: Stage | None) -> Stage:
         shutil.rmtree(checkpoints, ignore_errors=True)
 
     settings = {
-        "alignment": config.alignment.model_dump(
-            exclude={"max_pairs", "random_pairs", "pairs_per_user"}
-        ),
+        "alignment": config.alignment.of_tuning(),
         "model": config.model.model_dump(),
         "seed": config.seed,
     }
