@@ -20,11 +20,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
-from rlrf4rec.feedback import RewardModels, foreseen_rewards
+from rlrf4rec.feedback import RewardModels
 from rlrf4rec.knowledge.texts import profile_vectors
 from rlrf4rec.records import FloatArray, IntArray
 from rlrf4rec.running import run_config
-from rlrf4rec.stages.rewarding import rewarded_texts
+from rlrf4rec.stages.rewarding import foreseen, rewarded_texts
 from rlrf4rec.stages.text_inputs import encode_texts
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.stages.writing import write_texts
@@ -58,15 +58,13 @@ def _hearing(world: World, texts: pl.DataFrame) -> None:
     vectors = encode_texts(world, texts)
     profiles = profile_vectors(world.histories, world.item_vectors)
     users = texts["user"].to_numpy().astype(np.int64)
+    expected = foreseen(world, texts)
     likeness = ((vectors - vectors.mean(0)) * (profiles - profiles.mean(0))[users]).sum(1)
-    foreseen = foreseen_rewards(
-        texts[metric].to_numpy(), users, vectors, profiles, world.item_vectors, seed=0
-    )
     print(
         f"reward and likeness to the history: {_correlation(_within(likeness, group), reward):.3f}"
     )
-    print(f"reward and its foreseen part: {_correlation(foreseen, reward):.3f}")
-    for name, choice in (("foreseen part", foreseen), ("reward itself", reward)):
+    print(f"reward and its foreseen part: {_correlation(expected, reward):.3f}")
+    for name, choice in (("foreseen part", expected), ("reward itself", reward)):
         print(f"best of N by the {name}: {_best(choice, reward, group):+.4f}")
 
 

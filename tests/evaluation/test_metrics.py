@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from rlrf4rec.errors import RLRF4RecError
-from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics, metric_names, ndcg
+from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics, metric_names, ndcg, user_means
 
 
 def test_values_worked_by_hand():
@@ -136,3 +136,18 @@ def test_where_all_is_cold_nothing_is_left_out() -> None:
     labels, scores = rng.integers(0, 2, (30, 6)), rng.normal(size=(30, 6))
     found = cold_metrics(labels, scores, np.ones((30, 6), dtype=bool), [3])
     np.testing.assert_array_equal(found["cold_ndcg@3"], list_metrics(labels, scores, [3])["ndcg@3"])
+
+
+def test_a_user_s_mean_counts_once_however_many_lists() -> None:
+    """User 4 ranks 1, 0 and 0.5, user 2 ranks 0.8; a list that is not scored has no say."""
+    values = np.array([[np.nan, 1.0, 0.8, 0.0, 0.5]])
+    users = np.array([4, 4, 2, 4, 4])
+    (found,) = user_means(values, users)
+    assert np.isnan(found[[0, 3, 4]]).all()
+    assert found[1] == pytest.approx(0.5)
+    assert found[2] == pytest.approx(0.8)
+    assert np.nanmean(found) == pytest.approx(0.65)
+
+
+def test_user_means_of_lists_none_of_which_is_scored() -> None:
+    assert np.isnan(user_means(np.full((2, 3), np.nan), np.array([0, 0, 1]))).all()

@@ -6,7 +6,13 @@ and `charts`) turns it into one page for people.
 """
 
 from rlrf4rec.evaluation.intervals import Comparison, Estimate, compare, estimate
-from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics, metric_names, ndcg
+from rlrf4rec.evaluation.metrics import (
+    cold_metrics,
+    list_metrics,
+    metric_names,
+    ndcg,
+    user_means,
+)
 from rlrf4rec.evaluation.results import Results, read_results, results_table, write_results
 
 __all__ = [
@@ -21,5 +27,6 @@ __all__ = [
     "ndcg",
     "read_results",
     "results_table",
+    "user_means",
     "write_results",
 ]

@@ -16,6 +16,8 @@ Names (``k`` is the cut-off):
 - ``hr@k``: 1 if the top k hold a positive.
 - ``mrr@k``, ``mrr``: 1 / rank of the first positive; 0 where that rank is beyond k.
 - ``cold_ndcg@k``: ``ndcg@k`` for the cold positives alone, see `cold_metrics`.
+- ``user_ndcg@k``: ``ndcg@k`` averaged over each user's lists first, so that users with few lists
+  count as much as users with many, see `user_means`.
 
 trec_eval's own AP@k divides by all positives of the list; both of ours are rescaled from it.
 """
@@ -122,6 +124,26 @@ def cold_metrics(
     last = ranked.min(axis=1, keepdims=True, initial=0.0) - 1
     values = list_metrics(positive & is_cold, np.where(positive & ~is_cold, last, ranked), ks)
     return {f"cold_ndcg@{k}": values[f"ndcg@{k}"] for k in ks}
+
+
+def user_means(values: FloatArray, users: IntArray) -> FloatArray:
+    """Each user's mean over his scored lists, in the place of the first of them.
+
+    NaN in all other places, so that a mean over what is left is one over users.
+
+    Args:
+        values: ``[s, n]``, a metric of each list (s seeds); NaN where a list is not scored.
+        users: ``[n]``, whose list it is.
+
+    >>> user_means(np.array([[1.0, 0.0, 0.5, np.nan]]), np.array([7, 7, 3, 3])).tolist()
+    [[0.5, nan, 0.5, nan]]
+    """
+    means = np.full_like(values, np.nan)
+    for row, mean in zip(values, means, strict=True):
+        scored = np.flatnonzero(~np.isnan(row))
+        _, first, group = np.unique(users[scored], return_index=True, return_inverse=True)
+        mean[scored[first]] = np.bincount(group, row[scored]) / np.bincount(group)
+    return means
 
 
 def _rank(labels: npt.NDArray[np.generic], scores: npt.NDArray[np.generic]) -> BoolArray:

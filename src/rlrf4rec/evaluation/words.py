@@ -84,6 +84,7 @@ _METRICS = {
     "hr": "HR",
     "mrr": "MRR",
     "cold_ndcg": "Cold NDCG",
+    "user_ndcg": "User-mean NDCG",
 }
 
 # Bidirectional controls can make text read other than it is; they are Cf, as is the harmless

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlrf4rec.data import popularity
 from rlrf4rec.evaluation.intervals import compare, estimate
-from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics
+from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics, user_means
 from rlrf4rec.evaluation.results import (
     MEAN,
     WITH_HISTORY,
@@ -171,7 +171,9 @@ def _metrics(world: World, tested: Tested, scores: FloatArray | Float32Array) ->
     ks = world.config.evaluation.ks
     cold = np.tile(tested.known <= world.config.evaluation.cold_interactions, (seeds, 1))
     flat = list_metrics(labels, flat_scores, ks) | cold_metrics(labels, flat_scores, cold, ks)
-    return {name: values.reshape(seeds, n) for name, values in flat.items()}
+    per_list = {name: values.reshape(seeds, n) for name, values in flat.items()}
+    by_user = {f"user_ndcg@{k}": user_means(per_list[f"ndcg@{k}"], tested.lists.user) for k in ks}
+    return per_list | by_user
 
 
 def _system_rows(

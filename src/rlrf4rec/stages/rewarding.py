@@ -101,7 +101,7 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
             .with_columns(pl.col("text").str.strip_prefix(first_words).alias("completion"))
         )
         if config.reward.foreseen:
-            texts = texts.with_columns(pl.Series("foreseen", _foreseen(world, texts)))
+            texts = texts.with_columns(pl.Series("foreseen", foreseen(world, texts)))
         pairs = choose_pairs(
             texts, config.reward, alignment.max_pairs, config.seed, pairs_per_user=n_pairs
         )
@@ -124,13 +124,16 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
     return world.workspace.stage(f"{name}/{folder}", settings, [rewards, prompts], work)
 
 
-def _foreseen(world: World, texts: pl.DataFrame) -> FloatArray:
+def foreseen(world: World, texts: pl.DataFrame) -> FloatArray:
+    """The foreseen part of the rewards of texts (``rewards.parquet``'s rows), ``[n]``."""
     return foreseen_rewards(
         texts[world.config.reward.metric].cast(pl.Float64).fill_null(np.nan).to_numpy(),
         texts["user"].to_numpy().astype(np.int64),
         encode_texts(world, texts),
         profile_vectors(world.histories, world.item_vectors),
         world.item_vectors,
+        n_lists=texts["n_lists"].fill_null(0).to_numpy().astype(np.int64),
+        lengths=world.histories.lengths,
         seed=world.config.seed,
     )
 
