@@ -16,12 +16,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
+from fold_0 import ndcg_on_fold_0, standard_error
 from rlrf4rec.config import load_config
-from rlrf4rec.evaluation.metrics import list_metrics
 from rlrf4rec.knowledge.texts import history_texts, liked_items, profile_vectors
 from rlrf4rec.records import FloatArray
 from rlrf4rec.stages.systems import System, both_halves
-from rlrf4rec.stages.trials import run_trial, tested_lists, trial_of, worker_pool
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
 
@@ -34,23 +33,13 @@ def main(folder: Path, overrides: list[str]) -> None:
     with TemporaryDirectory() as temporary:
         world = open_world(load_config(folder / "config.yaml", overrides), Workspace(temporary))
         systems = _systems(world, pl.read_parquet(folder / "round-0/base/samples/samples.parquet"))
-        kind = world.config.lists.kind
-        jobs = [(system, backbone) for system in systems for backbone in BACKBONES]
-        with worker_pool(0) as pool:
-            trials = [trial_of(world, system, kind, backbone, 0) for system, backbone in jobs]
-            scores = list(pool.map(run_trial, trials))
-    tested = world.lists(kind).select(tested_lists(world, kind))
-    mine = (world.folds.half[tested.user] == 0) & tested.labels.any(axis=1)
-    values = {
-        (system.name, backbone): list_metrics(tested.labels, score.astype(float), [5])["ndcg@5"]
-        for (system, backbone), score in zip(jobs, scores, strict=True)
-    }
+        values, users = ndcg_on_fold_0(world, systems, BACKBONES)
     for system in systems:
         cells = []
         for backbone in BACKBONES:
-            value = values[system.name, backbone][mine]
-            gain = value - values["untuned", backbone][mine]
-            error = _error(gain, tested.user[mine])
+            value = values[system.name, backbone]
+            gain = value - values["untuned", backbone]
+            error = standard_error(gain, users)
             cells.append(f"{backbone} {value.mean():.4f} ({gain.mean():+.4f} ± {error:.4f})")
         print(f"{system.name:20s}", *cells)
 
@@ -91,12 +80,6 @@ def _titles_and_genres(world: World, items: list[int], rng: np.random.Generator)
     )
     genres = [word for word, _ in words.most_common(N_GENRES)]
     return f"Favourites: {', '.join(some)}\nGenres: {', '.join(genres)}"
-
-
-def _error(gain: FloatArray, users: np.ndarray) -> float:
-    _, group = np.unique(users, return_inverse=True)
-    sums = np.bincount(group, gain - gain.mean())
-    return float((sums**2).sum() ** 0.5 / len(gain))
 
 
 if __name__ == "__main__":
