@@ -34,6 +34,8 @@ EVERY_SYSTEM = {
     "tuned_round_1",
     "untuned_mean",
     "tuned_round_1_mean",
+    "untuned_foreseen",
+    "tuned_round_1_foreseen",
     "untuned_with_history",
     "tuned_round_1_with_history",
 }

@@ -48,8 +48,8 @@ def foreseen_rewards(
     """Predict each text's reward, relative to its user's other texts.
 
     Ridge regression of the reward (less its user's mean) on ``v * q``, the text's vector times the
-    history's profile vector, both in the catalogue's leading directions, and on ``v`` and ``v * q``
-    times the standardised logarithm of the history's length.
+    history's profile vector, both in the catalogue's leading directions, and on the same times the
+    standardised logarithm of the history's length.
 
     Args:
         rewards: ``[n]``, NaN where a text was not scored; such texts are predicted, not learned
@@ -73,7 +73,7 @@ def foreseen_rewards(
     _, group = np.unique(users, return_inverse=True)
     length = _standard(np.log1p(lengths[users].astype(np.float64)))[:, None]
     match = said * read
-    features = _within(np.hstack([match, match * length, said * length]), group)
+    features = _within(np.hstack([match, match * length]), group)
     scored = ~np.isnan(rewards)
     target = np.zeros(len(rewards))
     _, scored_group = np.unique(users[scored], return_inverse=True)

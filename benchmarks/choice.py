@@ -1,0 +1,74 @@
+"""Which of its N texts a user should be read by: python benchmarks/choice.py RUN [key=value …]
+
+Recommenders are trained anew on one untuned text a user: the first one, the one with the highest
+foreseen reward, the one with the lowest. NDCG@5 against the first text on the lists of LLM fold 0
+only, one seed: mean over lists with its standard error, and mean over users. What choosing gains
+here is what tuning has to learn from. ``reward.metric=log_likelihood`` tries the other reward.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+
+from fold_0 import ndcg_on_fold_0, standard_error
+from rlrf4rec.config import load_config
+from rlrf4rec.evaluation.metrics import user_means
+from rlrf4rec.records import IntArray
+from rlrf4rec.stages.rewarding import foreseen
+from rlrf4rec.stages.systems import System, both_halves
+from rlrf4rec.stages.text_inputs import encode_texts, text_rows
+from rlrf4rec.stages.world import World, open_world
+from rlrf4rec.workspace import Workspace
+
+
+def main(folder: Path, overrides: list[str]) -> None:
+    """Print a row a choice."""
+    with TemporaryDirectory() as temporary:
+        world = open_world(load_config(folder / "config.yaml", overrides), Workspace(temporary))
+        backbones = world.config.evaluation.backbones
+        systems = _systems(world, folder)
+        values, users = ndcg_on_fold_0(world, systems, backbones)
+    for system in systems:
+        gains = np.stack([values[system.name, b] - values["first", b] for b in backbones])
+        cells = " ".join(
+            f"{b} {gain.mean():+.4f}" for b, gain in zip(backbones, gains, strict=True)
+        )
+        mean = gains.mean(axis=0)
+        by_user = np.nanmean(user_means(mean[None], users))
+        error = standard_error(mean, users)
+        print(
+            f"{system.name:8s} {mean.mean():+.4f} ± {error:.4f}, by user {by_user:+.4f} ({cells})"
+        )
+
+
+def _systems(world: World, folder: Path) -> list[System]:
+    parts = []
+    for half in world.folds.policies:
+        texts = pl.read_parquet(folder / f"round-0/policy-{half}/rewards/rewards.parquet")
+        parts.append(texts.with_columns(pl.Series("foreseen", foreseen(world, texts))))
+    texts = pl.concat(parts).sort("user", "sample")
+    vectors, rows = encode_texts(world, texts), text_rows(world.dataset.n_users, texts)
+    value = np.where(rows >= 0, texts["foreseen"].to_numpy()[rows], np.nan)
+    # A user without a text stays without one whatever is chosen.
+    best, worst = (
+        np.nan_to_num(value, nan=-np.inf).argmax(1),
+        np.nan_to_num(value, nan=np.inf).argmin(1),
+    )
+    choices = {"first": np.zeros_like(best), "best": best, "worst": worst}
+    return [
+        System(name, vectors, both_halves(_column(rows, place))) for name, place in choices.items()
+    ]
+
+
+def _column(rows: IntArray, place: IntArray) -> IntArray:
+    column: IntArray = np.take_along_axis(rows, place[:, None], axis=1)
+    return column
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,41 @@
+"""Systems tried on the lists of LLM fold 0 alone, so that choices do not touch the other users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rlrf4rec.evaluation.metrics import list_metrics
+from rlrf4rec.records import FloatArray, IntArray
+from rlrf4rec.stages.systems import System
+from rlrf4rec.stages.trials import run_trial, tested_lists, trial_of, worker_pool
+from rlrf4rec.stages.world import World
+
+
+def ndcg_on_fold_0(
+    world: World, systems: Sequence[System], backbones: Sequence[str]
+) -> tuple[dict[tuple[str, str], FloatArray], IntArray]:
+    """NDCG@5 of each list by (system, backbone), one seed, ``[n]``; and whose lists they are."""
+    kind = world.config.lists.kind
+    jobs = [(system, backbone) for system in systems for backbone in backbones]
+    with worker_pool(0) as pool:
+        trials = [trial_of(world, system, kind, backbone, 0) for system, backbone in jobs]
+        scores = list(pool.map(run_trial, trials))
+    tested = world.lists(kind).select(tested_lists(world, kind))
+    mine = (world.folds.half[tested.user] == 0) & tested.labels.any(axis=1)
+    lists = tested.select(mine)
+    values = {
+        (system.name, backbone): list_metrics(lists.labels, score[mine].astype(float), [5])[
+            "ndcg@5"
+        ]
+        for (system, backbone), score in zip(jobs, scores, strict=True)
+    }
+    return values, lists.user
+
+
+def standard_error(values: FloatArray, users: IntArray) -> float:
+    """Of a mean over lists, users drawn with all their lists."""
+    _, group = np.unique(users, return_inverse=True)
+    sums = np.bincount(group, values - values.mean())
+    return float((sums**2).sum() ** 0.5 / len(values))
