@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from rlrf4rec.evaluation.results import Results, backbones, read_results, results_table
-from rlrf4rec.evaluation.words import backbone_label
+from rlrf4rec.evaluation.words import backbone_label, metric_label
 
 METRIC = "ndcg@5"
+BY_USER = "user_ndcg@5"
 
 
 def results_markdown(results: Results, kind: str | None = None) -> str:
@@ -30,13 +31,18 @@ def results_markdown(results: Results, kind: str | None = None) -> str:
 
 
 def comparisons_markdown(
-    results: Results, pairs: list[tuple[str, str]], kind: str | None = None
+    results: Results,
+    pairs: list[tuple[str, str]],
+    kind: str | None = None,
+    metric: str = METRIC,
 ) -> str:
-    """One row a pair of systems: the difference in NDCG@5, its 95 % interval and p."""
+    """One row a pair of systems: the difference in the metric, its 95 % interval and p."""
     wanted = results.lists if kind is None else kind
     columns = backbones(results)
     lines = [
-        "| difference | " + " | ".join(backbone_label(name) for name in columns) + " |",
+        f"| difference, {metric_label(metric)} | "
+        + " | ".join(backbone_label(name) for name in columns)
+        + " |",
         "|---|" + "---|" * len(columns),
     ]
     for a, b in pairs:
@@ -46,7 +52,7 @@ def comparisons_markdown(
                 row
                 for row in results.comparisons
                 if (row.a, row.b, row.backbone) == (a, b, backbone)
-                and (row.metric, row.kind) == (METRIC, wanted)
+                and (row.metric, row.kind) == (metric, wanted)
             ]
             cells.append(found[0].text if found else "")
         lines.append(f"| `{a}` − `{b}` | " + " | ".join(cells) + " |")
@@ -59,7 +65,14 @@ def main() -> None:
     kind = sys.argv[2] if len(sys.argv) > 2 else None
     pairs = list(dict.fromkeys((row.a, row.b) for row in results.comparisons))
     sys.stdout.write(
-        results_markdown(results, kind) + "\n\n" + comparisons_markdown(results, pairs, kind) + "\n"
+        "\n\n".join(
+            [
+                results_markdown(results, kind),
+                comparisons_markdown(results, pairs, kind),
+                comparisons_markdown(results, pairs, kind, BY_USER),
+            ]
+        )
+        + "\n"
     )
 
 

@@ -69,24 +69,24 @@ def done(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> D
     axes = _write(
         folder / "axes.yaml",
         "reward:\n"
-        "  ndcg: {reward.metric: ndcg}\n"
         "  smooth: {reward.metric: log_likelihood}\n"
+        "  ndcg: {reward.metric: ndcg}\n"
         "  too_wide: {reward.margin: 1000}\n",
     )
     plan = load_plan(write_config(folder, folder / "model"), axes)
     output = folder / "out"
     with pytest.raises(Stopped):
-        ablate(plan, output, StopAt("reward/smooth: round-1/policy-0/tuning"))
+        ablate(plan, output, StopAt("reward/ndcg: round-1/policy-0/tuning"))
     stamp = _stamp(output / "baseline" / SHARED)
     return Done(plan, output, ablate(plan, output), stamp)
 
 
 def test_the_llm_samples_once_for_all_rewards(done: Done) -> None:
     """Hard links: the same file, untouched since the first run wrote it."""
-    for name in ("baseline", "reward/smooth", "reward/too_wide"):
+    for name in ("baseline", "reward/ndcg", "reward/too_wide"):
         assert _stamp(done.output / name / SHARED) == done.stopped_stamp
     rewards = "round-0/policy-0/rewards/rewards.parquet"
-    ours, theirs = (done.output / name / rewards for name in ("baseline", "reward/smooth"))
+    ours, theirs = (done.output / name / rewards for name in ("baseline", "reward/ndcg"))
     assert ours.samefile(theirs)
 
 
@@ -94,7 +94,7 @@ def test_what_depends_on_the_reward_is_its_own(done: Done) -> None:
     for stage in ("round-0/policy-0/pairs", "round-1/policy-0/tuning", "round-1/policy-0/samples"):
         keys = {
             json.loads((done.output / name / stage / "stage.json").read_text())["key"]
-            for name in ("baseline", "reward/smooth")
+            for name in ("baseline", "reward/ndcg")
         }
         assert len(keys) == 2, stage
 
@@ -102,7 +102,7 @@ def test_what_depends_on_the_reward_is_its_own(done: Done) -> None:
 def test_a_variant_ends_like_a_run_of_its_own(done: Done, tmp_path: Path) -> None:
     """Sharing and the stop have changed no figure."""
     alone = run(done.plan.variants[1].config, tmp_path / "alone")
-    raw = json.loads((done.output / "reward" / "smooth" / "results.json").read_text())
+    raw = json.loads((done.output / "reward" / "ndcg" / "results.json").read_text())
     expected = alone.model_dump(mode="json")
     del raw["seconds"], expected["seconds"]  # the clock's, not the run's
     assert raw == expected
@@ -111,14 +111,14 @@ def test_a_variant_ends_like_a_run_of_its_own(done: Done, tmp_path: Path) -> Non
 def test_one_table_an_axis_the_baseline_under_its_own_name(done: Done) -> None:
     (axis,) = done.tables.axes
     assert [(row.variant, row.baseline, row.run) for row in axis.variants] == [
-        ("ndcg", True, "baseline"),
-        ("smooth", False, "reward/smooth"),
+        ("smooth", True, "baseline"),
+        ("ndcg", False, "reward/ndcg"),
         ("too_wide", False, None),
     ]
     assert "preference pairs" in str(axis.variants[2].failed)
     written = json.loads((done.output / "ablations.json").read_text())
     assert Ablations.model_validate(written) == done.tables
-    assert "| smooth | PRM |" in (done.output / "ablations.md").read_text()
+    assert "| ndcg | PRM |" in (done.output / "ablations.md").read_text()
 
 
 def test_not_into_a_runs_own_folder(done: Done) -> None:

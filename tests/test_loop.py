@@ -34,8 +34,6 @@ EVERY_SYSTEM = {
     "tuned_round_1",
     "untuned_mean",
     "tuned_round_1_mean",
-    "untuned_foreseen",
-    "tuned_round_1_foreseen",
     "untuned_with_history",
     "tuned_round_1_with_history",
 }
@@ -179,7 +177,7 @@ def test_the_reward_function_repeats_the_stored_rewards(
     stored = pl.read_parquet(finished[0] / "round-0/policy-0/rewards/rewards.parquet").head(9)
     completions = stored["text"].str.strip_prefix("Likes:").to_list()
     rewards = reward([""] * 9, completions, user_id=stored["user_id"].to_list())
-    np.testing.assert_allclose(rewards, stored["ndcg"].to_numpy(), atol=1e-5)
+    np.testing.assert_allclose(rewards, stored["log_likelihood"].to_numpy(), atol=1e-5)
     assert reward([""], [" "], user_id=[stored["user_id"][0]]) == [None]
     with pytest.raises(RequestError, match="nobody"):
         reward([""], ["x"], user_id=["nobody"])

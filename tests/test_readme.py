@@ -10,7 +10,7 @@ from make_configuration import PAGE, page
 
 from finished_run import make_finished_run
 from rlrf4rec.evaluation.results import read_results
-from table import comparisons_markdown, results_markdown
+from table import BY_USER, METRIC, comparisons_markdown, results_markdown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,9 +19,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_tables_are_those_of_the_committed_run() -> None:
     results = read_results(ROOT / "benchmarks" / "results" / "ml-100k" / "results.json")
     assert results_markdown(results) in README
-    pairs = re.findall(r"^\| `(\w+)` − `(\w+)` \|", README, flags=re.MULTILINE)
-    assert pairs
-    assert comparisons_markdown(results, pairs) in README
+    tables = re.findall(r"^\| difference, .*?\n\n", README, flags=re.MULTILINE | re.DOTALL)
+    for table, metric in zip(tables, (METRIC, BY_USER), strict=True):
+        pairs = re.findall(r"^\| `(\w+)` − `(\w+)` \|", table, flags=re.MULTILINE)
+        assert pairs
+        assert table.strip() == comparisons_markdown(results, pairs, metric=metric)
 
 
 def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

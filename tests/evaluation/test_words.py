@@ -1,6 +1,6 @@
 import pytest
 
-from rlrf4rec.evaluation.results import FORESEEN, MEAN, SYSTEMS, WITH_HISTORY, ComparisonRow
+from rlrf4rec.evaluation.results import MEAN, SYSTEMS, WITH_HISTORY, ComparisonRow
 from rlrf4rec.evaluation.words import (
     GROUPS,
     duration,
@@ -16,7 +16,7 @@ from rlrf4rec.evaluation.words import (
 
 def test_every_system_has_words():
     tuned = "tuned_round_3"
-    for system in (*SYSTEMS, tuned, tuned + MEAN, tuned + FORESEEN, tuned + WITH_HISTORY):
+    for system in (*SYSTEMS, tuned, tuned + MEAN, tuned + WITH_HISTORY):
         assert system_label(system) != system
         assert system_meaning(system)
         assert system_group(system) in GROUPS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlrf4rec.feedback import foreseen_rewards as foreseen_rewards_of
+from rlrf4rec.feedback import foreseen_rewards
 from rlrf4rec.records import Float32Array, FloatArray, IntArray
 
 N_USERS, N_TEXTS, DIM = 120, 6, 8
@@ -20,30 +20,6 @@ def world() -> tuple[IntArray, Float32Array, Float32Array, Float32Array, FloatAr
     texts = rng.normal(size=(N_USERS * N_TEXTS, DIM)).astype(np.float32)
     users = np.repeat(np.arange(N_USERS), N_TEXTS)
     return users, texts, profiles, items, (texts * profiles[users]).sum(1).astype(np.float64)
-
-
-def foreseen_rewards(
-    rewards: FloatArray,
-    users: IntArray,
-    texts: Float32Array,
-    profiles: Float32Array,
-    items: Float32Array,
-    *,
-    n_lists: IntArray | None = None,
-    lengths: IntArray | None = None,
-    seed: int,
-) -> FloatArray:
-    """By default everybody has four lists and read ten items."""
-    return foreseen_rewards_of(
-        rewards,
-        users,
-        texts,
-        profiles,
-        items,
-        n_lists=np.full(len(rewards), 4) if n_lists is None else n_lists,
-        lengths=np.full(len(profiles), 10) if lengths is None else lengths,
-        seed=seed,
-    )
 
 
 def _within(values: FloatArray) -> FloatArray:
@@ -125,28 +101,3 @@ def test_what_a_text_is_worth_to_everybody_foretells_nothing(
     common = texts[:, 0].astype(np.float64)
     found = foreseen_rewards(common, users, texts, profiles, items, seed=0)
     assert np.corrcoef(found, _within(common))[0, 1] < 0.1
-
-
-def test_users_with_many_lists_count_for_more(
-    world: tuple[IntArray, Float32Array, Float32Array, Float32Array, FloatArray],
-) -> None:
-    """Half the users want the opposite of the other half: the rule is that of the many lists."""
-    users, texts, profiles, items, rule = world
-    turned = np.where(users % 2 == 0, rule, -rule)
-    for many in (0, 1):
-        n_lists = np.where(users % 2 == many, 50, 2)
-        found = foreseen_rewards(turned, users, texts, profiles, items, n_lists=n_lists, seed=0)
-        agreement = np.corrcoef(found, _within(rule))[0, 1]
-        assert agreement > 0.8 if many == 0 else agreement < -0.8
-
-
-def test_what_a_text_should_say_may_depend_on_the_history_s_length(
-    world: tuple[IntArray, Float32Array, Float32Array, Float32Array, FloatArray],
-) -> None:
-    users, texts, profiles, items, rule = world
-    lengths = np.where(np.arange(N_USERS) % 2 == 0, 30, 3)
-    turned = np.where(users % 2 == 0, rule, -rule)
-    alike = foreseen_rewards(turned, users, texts, profiles, items, seed=0)
-    found = foreseen_rewards(turned, users, texts, profiles, items, lengths=lengths, seed=0)
-    assert np.corrcoef(alike, _within(turned))[0, 1] < 0.3
-    assert np.corrcoef(found, _within(turned))[0, 1] > 0.8

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import polars as pl
 import pytest
 
 from rlrf4rec import load_config
 from rlrf4rec.records import Float32Array
-from rlrf4rec.stages.systems import System, _foreseen, _shuffled
-from rlrf4rec.stages.trail import Round
+from rlrf4rec.stages.systems import System, _shuffled
 from rlrf4rec.stages.trials import trial_of
 from rlrf4rec.stages.world import World, open_world
-from rlrf4rec.workspace import Stage, Workspace
+from rlrf4rec.workspace import Workspace
 from small_run import write_config, write_log
 
 
@@ -25,8 +21,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     write_log(folder)
     workspace = Workspace(folder / "run")
     workspace.create()
-    config = load_config(write_config(folder, folder / "no-model"), ["folds.protocol=cross"])
-    return open_world(config, workspace)
+    return open_world(load_config(write_config(folder, folder / "no-model")), workspace)
 
 
 @pytest.fixture(scope="module")
@@ -67,49 +62,3 @@ def test_a_system_without_text_has_no_practice_either(world: World) -> None:
     assert trial.user_vectors is None
     assert (trial.practice == -1).all()
     assert (trial.rows == -1).all()
-
-
-def _first_round(world: World, folder: Path, *, of_half_0: float) -> Round:
-    """Six texts a user, each of which names a film, with rewards as good as random."""
-    titles = world.dataset.items["title"]
-    texts = pl.DataFrame(
-        [
-            (user, sample, f"Likes: {titles[(5 * user + sample) % len(titles)]}")
-            for user in range(world.dataset.n_users)
-            for sample in range(6)
-        ],
-        schema={"user": pl.Int32, "sample": pl.Int32, "text": pl.String},
-        orient="row",
-    )
-    first = Round(0)
-    for half, sign in ((0, of_half_0), (1, 1.0)):
-        own = pl.Series(np.flatnonzero(world.folds.half == half), dtype=pl.Int32)
-        rewarded = texts.filter(pl.col("user").is_in(own.implode())).with_columns(
-            ndcg=sign * pl.col("text").hash(seed=0).cast(pl.Float64) / 2**64, n_lists=pl.lit(3)
-        )
-        for name, frame in (("samples", texts), ("rewards", rewarded)):
-            (folder / f"{name}-{half}").mkdir(parents=True)
-            frame.write_parquet(folder / f"{name}-{half}" / f"{name}.parquet")
-        first.samples[half] = Stage(folder / f"samples-{half}", "", 0.0)
-        first.rewards[half] = Stage(folder / f"rewards-{half}", "", 0.0)
-    return first
-
-
-def test_the_foreseen_best_knows_nothing_of_the_user_s_own_half(
-    world: World, tmp_path: Path
-) -> None:
-    """Turned rewards of half 0 turn the choices for half 1, and none for half 0 itself."""
-    one, other = (
-        _foreseen(world, first, first)
-        for first in (
-            _first_round(world, tmp_path / "one", of_half_0=1.0),
-            _first_round(world, tmp_path / "other", of_half_0=-1.0),
-        )
-    )
-    n_texts = world.config.texts_per_user
-    users = np.arange(world.dataset.n_users)
-    np.testing.assert_array_equal(one.rows[:, 0, 0] // n_texts, users)
-    same = one.rows[:, 0, 0] == other.rows[:, 0, 0]
-    assert same[world.folds.half == 0].all()
-    assert not same[world.folds.half == 1].all()
-    assert one.rows.shape == (len(users), 2, 1)

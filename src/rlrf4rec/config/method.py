@@ -93,7 +93,7 @@ class RewardConfig(Section):
     folds: int = Field(3, ge=2, description="cross-fitting folds over the training users")
     seeds: Count = Field(2, description="recommenders averaged in each fold")
     metric: Literal["ndcg", "log_likelihood"] = Field(
-        "ndcg", description="what pairs are chosen by (paper: NDCG); the other breaks ties"
+        "log_likelihood", description="what pairs are chosen by; the other breaks ties"
     )
     k: Count = Field(5, description="NDCG@k (paper: 5)")
     foreseen: bool = Field(
@@ -104,7 +104,7 @@ class RewardConfig(Section):
     structure: bool = Field(
         True, description="only a well-formed text may be chosen (structure alignment)"
     )
-    margin: float = Field(0.01, ge=0, description="smallest best-minus-worst that gives a pair")
+    margin: float = Field(0.05, ge=0, description="smallest best-minus-worst that gives a pair")
 
 
 class AlignmentConfig(Section):

@@ -42,22 +42,18 @@ SYSTEMS = (
     "untuned",
     "best_of_n",
     "untuned_mean",
-    "untuned_foreseen",
     "untuned_with_history",
 )
 """Systems in the order of every table; ``tuned_round_1``, ``tuned_round_2``, … follow, then
-``tuned_round_1_mean``, …, and likewise ``…_foreseen`` and ``…_with_history``."""
+``tuned_round_1_mean``, …, then ``tuned_round_1_with_history``, …."""
 
 MEAN = "_mean"
 """Ends the name of a system that reads the mean of several texts of each user."""
 
-FORESEEN = "_foreseen"
-"""Ends the name of a system that reads, of several texts, the one with the best foreseen reward."""
-
 WITH_HISTORY = "_with_history"
 """Ends the name of a system whose texts are joined to the history's own."""
 
-_VARIANTS = ("", MEAN, FORESEEN, WITH_HISTORY)
+_VARIANTS = ("", MEAN, WITH_HISTORY)
 
 
 # Adding 0.0 turns -0.0 into 0.0, which would otherwise be printed.
@@ -257,14 +253,12 @@ def order_systems(systems: Iterable[str]) -> list[str]:
 
 
 def tuned_round(system: str) -> tuple[int, str] | None:
-    """Round and variant of a tuned system's name; None for any other name.
-
-    The variant is empty, `MEAN`, `FORESEEN` or `WITH_HISTORY`.
+    """Round and variant (empty, `MEAN` or `WITH_HISTORY`) of a tuned system's name; else None.
 
     >>> tuned_round("tuned_round_2_mean"), tuned_round("untuned_mean")
     ((2, '_mean'), None)
     """
-    found = re.fullmatch(rf"tuned_round_(\d+)({MEAN}|{FORESEEN}|{WITH_HISTORY})?", system)
+    found = re.fullmatch(rf"tuned_round_(\d+)({MEAN}|{WITH_HISTORY})?", system)
     return None if found is None else (int(found[1]), found[2] or "")
 
 

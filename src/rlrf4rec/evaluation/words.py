@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from rlrf4rec.evaluation.results import FORESEEN, MEAN, WITH_HISTORY, ComparisonRow, tuned_round
+from rlrf4rec.evaluation.results import MEAN, WITH_HISTORY, ComparisonRow, tuned_round
 
 _MINUS = "\u2212"
 
@@ -37,11 +37,6 @@ _SYSTEMS = {
         "untuned",
         "the mean of several sampled texts of the LLM before tuning",
     ),
-    "untuned_foreseen": (
-        "Untuned LLM, foreseen best",
-        "untuned",
-        "of several texts of the LLM before tuning, the one with the highest foreseen reward",
-    ),
     "untuned_with_history": (
         "Untuned LLM and history",
         "untuned",
@@ -52,10 +47,6 @@ _SYSTEMS = {
 _VARIANTS = {
     "": ("", "one sampled text of the LLM after that many rounds of tuning"),
     MEAN: (", mean", "the mean of several sampled texts of the tuned LLM"),
-    FORESEEN: (
-        ", foreseen best",
-        "of several texts of the tuned LLM, the one with the highest foreseen reward",
-    ),
     WITH_HISTORY: (
         ", and history",
         "the tuned LLM's text, encoded together with the history's own",

@@ -7,11 +7,6 @@ from a history. So the rewards of all users are regressed on what text and histo
 (ours; docs/concepts/evidence.md), and a user's texts are compared by the prediction of a regression
 that has not seen this user's rewards.
 
-A reward is a mean over a user's lists, and so is every metric over everybody's. Users with many
-lists therefore count for more, and their rewards are also less noisy: each text weighs in the
-regression as its user's number of lists. And what a good text says depends on how much the
-recommender has read of a user by itself: the history's length is a feature beside text and profile.
-
 What a text is worth to everybody alike is left out on purpose. It foretells a little more of the
 reward, but it is the reward model's habit and no knowledge of the user: a recommender that is
 trained anew on the tuned texts takes no notice of what all of them share.
@@ -41,15 +36,12 @@ def foreseen_rewards(
     profiles: Float32Array,
     items: Float32Array,
     *,
-    n_lists: IntArray,
-    lengths: IntArray,
     seed: int,
 ) -> FloatArray:
     """Predict each text's reward, relative to its user's other texts.
 
     Ridge regression of the reward (less its user's mean) on ``v * q``, the text's vector times the
-    history's profile vector, both in the catalogue's leading directions, and on the same times the
-    standardised logarithm of the history's length.
+    history's profile vector, both in the catalogue's leading directions.
 
     Args:
         rewards: ``[n]``, NaN where a text was not scored; such texts are predicted, not learned
@@ -58,8 +50,6 @@ def foreseen_rewards(
         texts: ``[n, d]``, the texts' vectors.
         profiles: ``[u, d]``, non-LLM profile vectors of the histories.
         items: ``[i, d]``, the catalogue's text vectors.
-        n_lists: ``[n]``, lists that each reward is a mean over: the text's weight.
-        lengths: ``[u]``, interactions in each user's reading history.
         seed: of the folds over users.
 
     Returns:
@@ -71,9 +61,7 @@ def foreseen_rewards(
     # Projecting the difference from the mean is the same for texts of users not learned from.
     said, read = _standard(texts @ basis), _standard(profiles @ basis)[users]
     _, group = np.unique(users, return_inverse=True)
-    length = _standard(np.log1p(lengths[users].astype(np.float64)))[:, None]
-    match = said * read
-    features = _within(np.hstack([match, match * length]), group)
+    features = _within(said * read, group)
     scored = ~np.isnan(rewards)
     target = np.zeros(len(rewards))
     _, scored_group = np.unique(users[scored], return_inverse=True)
@@ -85,8 +73,7 @@ def foreseen_rewards(
         learned, wanted = scored & (fold != number), fold == number
         if learned.any() and wanted.any():
             ridge = Ridge(alpha=PENALTY * learned.sum(), fit_intercept=False)
-            weight = n_lists[learned] / n_lists[learned].mean()
-            ridge.fit(features[learned], target[learned], sample_weight=weight)
+            ridge.fit(features[learned], target[learned])
             foreseen[wanted] = ridge.predict(features[wanted])
     return foreseen
 

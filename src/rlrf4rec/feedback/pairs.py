@@ -7,8 +7,6 @@ no pair: the difference would be noise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import polars as pl
 
@@ -38,14 +36,13 @@ def choose_pairs(
 
     Args:
         texts: one row a text: ``user``, ``sample``, ``prompt``, ``completion``, ``structure_ok``,
-            ``ndcg``, ``log_likelihood`` (null where not scored), ``n_lists``; with
-            ``config.foreseen`` also ``foreseen``.
+            ``ndcg``, ``log_likelihood`` (null where not scored); with ``config.foreseen`` also
+            ``foreseen``.
         config: the metric to choose by (the other one breaks ties), the margin, and whether the
             chosen text must be well-formed.
         max_pairs: keep the pairs of a random sample of users, no more than this many; None keeps
-            all. A user is drawn with a chance in proportion to his lists, since a metric is a mean
-            over lists. Not the widest differences: they belong to users of extreme taste, and an
-            LLM tuned on these alone writes everybody's text for them.
+            all. The widest differences belong to users of extreme taste, and an LLM tuned on these
+            alone writes everybody's text for them.
         seed: of the sample.
         pairs_per_user: at most; the second one is the second-best well-formed text against the
             second-worst text, and so on.
@@ -66,7 +63,7 @@ def choose_pairs(
         _numbered(worst_first.reverse().filter(fit), pairs_per_user),
         _numbered(worst_first, pairs_per_user),
     ).filter(pl.col("chosen_reward") - pl.col("rejected_reward") >= config.margin)
-    return _sample(pairs, dict(scored.select("user", "n_lists").iter_rows()), max_pairs, seed)
+    return _sample(pairs, max_pairs, seed)
 
 
 def choose_random_pairs(
@@ -130,15 +127,11 @@ def _join(chosen: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _sample(
-    pairs: pl.DataFrame, n_lists: Mapping[int, int], max_pairs: int | None, seed: int
-) -> pl.DataFrame:
+def _sample(pairs: pl.DataFrame, max_pairs: int | None, seed: int) -> pl.DataFrame:
     if max_pairs is None or pairs.height <= max_pairs:
         return pairs
     users = pairs["user"].unique().sort()
-    weight = np.array([n_lists[user] for user in users], dtype=np.float64)
-    rng = np.random.default_rng([seed, max_pairs])
-    order = users[rng.choice(len(users), len(users), replace=False, p=weight / weight.sum())]
+    order = users[np.random.default_rng([seed, max_pairs]).permutation(len(users))]
     counts = pairs["user"].value_counts()
     drawn = (
         pl.DataFrame({"user": order})

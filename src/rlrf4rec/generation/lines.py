@@ -3,9 +3,6 @@
 A small LLM keeps to a structure far better when each line's first words are given. So the answer is
 written in as many passes as it has lines: a pass goes on until the line ends, and the next line's
 first words are put after it. With prefix caching a pass reads only what is new.
-
-A line that its share of the tokens cuts is ended at its last comma, so that no half-said item is
-left: what stands is a whole list, and DPO does not have to teach an LLM to count tokens.
 """
 
 from __future__ import annotations
@@ -40,14 +37,12 @@ class LineWriter:
             for words in openings
         ]
         self._line_ends = line_end_ids(tokenizer)
-        self._commas = comma_ids(tokenizer)
 
     def sample(self, requests: Sequence[Request], settings: GenerationConfig) -> list[list[Text]]:
         """One list of texts a request, in the order of its seeds; see `Engine.sample`.
 
         ``max_new_tokens`` is for the whole answer and is shared out evenly among its lines. A text
-        is finished when each of its lines is: the LLM ended it, or it was cut and has a comma to
-        end it at. A line that cannot be ended so is gone on from as it is.
+        is finished when the LLM ended each of its lines; a line that was cut is gone on from.
         """
         a_line = settings.model_copy(
             update={"max_new_tokens": settings.max_new_tokens // (len(self._openings) + 1)}
@@ -55,7 +50,7 @@ class LineWriter:
         flat = [(tuple(one.prompt_ids), seed) for one in requests for seed in one.seeds]
         # The first line of all of a prompt's samples in one request, which reads the prompt once.
         first = self._engine.sample(requests, a_line, self._line_ends)
-        texts = [self._ended(text) for of_request in first for text in of_request]
+        texts = [text for of_request in first for text in of_request]
         for number, opening in enumerate(self._openings, start=1):
             begun = [text.token_ids + opening for text in texts]
             lines = self._engine.sample(
@@ -66,38 +61,21 @@ class LineWriter:
                 a_line,
                 self._line_ends,
             )
-            ended = [self._ended(line) for (line,) in lines]
             texts = [
                 Text(answer + line.token_ids, before.finished and line.finished)
-                for answer, before, line in zip(begun, texts, ended, strict=True)
+                for answer, before, (line,) in zip(begun, texts, lines, strict=True)
             ]
         written = iter(texts)
         return [[next(written) for _ in one.seeds] for one in requests]
 
-    def _ended(self, line: Text) -> Text:
-        if line.finished:
-            return line
-        places = [place for place, token in enumerate(line.token_ids) if token in self._commas]
-        # A comma at the very beginning ends nothing.
-        return Text(line.token_ids[: places[-1]], True) if places and places[-1] else line
-
 
 def line_end_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Every token of the vocabulary that holds a line break."""
-    return _ids_with("\n", tokenizer)
-
-
-def comma_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every token of the vocabulary that holds a comma."""
-    return _ids_with(",", tokenizer)
-
-
-def _ids_with(character: str, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     ids = range(len(tokenizer))
     return frozenset(
         token
         for token, text in zip(ids, tokenizer.batch_decode([[i] for i in ids]), strict=True)
-        if character in text
+        if "\n" in text
     )
 
 

@@ -12,7 +12,6 @@ from rlrf4rec.data import popularity
 from rlrf4rec.evaluation.intervals import compare, estimate
 from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics, user_means
 from rlrf4rec.evaluation.results import (
-    FORESEEN,
     MEAN,
     WITH_HISTORY,
     ComparisonRow,
@@ -59,7 +58,6 @@ _PAIRS = [
     ("random_pairs", "untuned"),
     ("best_of_n", "untuned"),
     (f"untuned{MEAN}", "untuned"),
-    (f"untuned{FORESEEN}", "untuned"),
 ]
 
 
@@ -254,7 +252,7 @@ def _compared(
         name for name in latest_first if (found := tuned_round(name)) is not None and not found[1]
     ]
     pairs = [(name, rival) for name in tuned for rival in _RIVALS]
-    for ending in (MEAN, FORESEEN, WITH_HISTORY):
+    for ending in (MEAN, WITH_HISTORY):
         pairs += [
             (name, rival)
             for name in latest_first

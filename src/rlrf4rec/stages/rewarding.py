@@ -132,8 +132,6 @@ def foreseen(world: World, texts: pl.DataFrame) -> FloatArray:
         encode_texts(world, texts),
         profile_vectors(world.histories, world.item_vectors),
         world.item_vectors,
-        n_lists=texts["n_lists"].fill_null(0).to_numpy().astype(np.int64),
-        lengths=world.histories.lengths,
         seed=world.config.seed,
     )
 

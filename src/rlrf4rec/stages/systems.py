@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from rlrf4rec.evaluation.results import FORESEEN, MEAN, WITH_HISTORY
+from rlrf4rec.evaluation.results import MEAN, WITH_HISTORY
 from rlrf4rec.knowledge.texts import history_texts, profile_vectors
 from rlrf4rec.records import CandidateLists, Float32Array, IntArray
-from rlrf4rec.stages.rewarding import foreseen
 from rlrf4rec.stages.text_inputs import encode_texts, text_rows, user_vectors
 from rlrf4rec.stages.trail import Round, Trail
 from rlrf4rec.stages.world import World
@@ -29,8 +28,7 @@ class System:
             Only ``best_of_n`` tells the two apart.
         needs: the stages that this came from.
         reads: ``[u]``, whose texts each user reads; None: everybody his own.
-        n_texts: from how many texts a user's vector is made: their mean, or one chosen of them.
-        chosen_by: the reward that texts were chosen by; empty where none was.
+        n_texts: of how many texts a user's vector is the mean.
     """
 
     name: str
@@ -39,7 +37,6 @@ class System:
     needs: tuple[Stage, ...] = ()
     reads: IntArray | None = None
     n_texts: int = 1
-    chosen_by: str = ""
 
     def list_rows(self, lists: CandidateLists) -> IntArray:
         """Alternatives of each list, ``[n, a]``."""
@@ -61,8 +58,6 @@ def trained_systems(world: World, trail: Trail) -> list[System]:
             _texts_of(world, f"{_name(current)}{MEAN}", current, n_texts)
             for current in trail.rounds
         ]
-        if world.config.reward.foreseen:
-            systems += [_foreseen(world, trail.rounds[0], current) for current in trail.rounds]
     if world.config.evaluation.with_history:
         systems += [
             _texts_of(world, f"{_name(current)}{WITH_HISTORY}", current, join_history=True)
@@ -155,45 +150,7 @@ def _best_of_n(world: World, first: Round) -> System:
         encode_texts(world, texts),
         best[:, :, None],
         (*first.samples.values(), *first.judged.values()),
-        chosen_by=metric,
     )
-
-
-def _foreseen(world: World, first: Round, current: Round) -> System:
-    """Of several texts, the one whose foreseen reward is highest: nothing of the user is known.
-
-    What a text is worth is foretold from the first round's rewards of the users that its policy was
-    tuned on (`foreseen`), so no feedback of the user who is tested has a part in the choice.
-    """
-    metric = world.config.reward.metric
-    written = held_out_texts(world, current.samples, world.config.texts_per_user)
-    parts = []
-    for half in current.samples:
-        texts = _written_for(world, written, half)
-        known = first.rewards[half].frame("rewards.parquet")
-        columns = known.select("user", "text", metric, "n_lists")
-        both = pl.concat([columns, texts.select("user", "text")], how="diagonal")
-        parts.append(
-            texts.with_columns(pl.Series("foreseen", foreseen(world, both)[known.height :]))
-        )
-    texts = pl.concat(parts).sort("user", "sample")
-    rows = _best(text_rows(world.dataset.n_users, texts), texts["foreseen"])
-    return System(
-        f"{_name(current)}{FORESEEN}",
-        encode_texts(world, texts),
-        both_halves(rows[:, None]),
-        (*current.samples.values(), *first.rewards.values()),
-        n_texts=world.config.texts_per_user,
-        chosen_by=metric,
-    )
-
-
-def _written_for(world: World, texts: pl.DataFrame, half: int) -> pl.DataFrame:
-    """The texts of those whom the policy of a half writes for."""
-    if world.folds.protocol != "cross":
-        return texts
-    users = pl.Series(np.flatnonzero(world.folds.half != half), dtype=pl.Int32)
-    return texts.filter(pl.col("user").is_in(users.implode()))
 
 
 def _best(rows: IntArray, rewards: pl.Series) -> IntArray:

@@ -122,7 +122,7 @@ def run_system(world: World, system: System, kind: str, pool: Executor) -> Stage
         "jobs": jobs,
         "n_texts": system.n_texts,
         "seed": config.seed,
-        "best_of": system.chosen_by,
+        "best_of": config.reward.metric if system.name == "best_of_n" else "",
     }
     stage = world.workspace.stage(
         name, settings, [*world.list_stages(kind), *system.needs], work, replayable=True
