@@ -3,7 +3,7 @@
 Recommenders are trained anew on one untuned text a user: the first one, the one with the highest
 foreseen reward, the one with the lowest. NDCG@5 against the first text on the lists of LLM fold 0
 only, one seed: mean over lists with its standard error, and mean over users. What choosing gains
-here is what tuning has to learn from. ``reward.metric=log_likelihood`` tries the other reward.
+here is what tuning has to learn from. ``reward.metric=ndcg`` tries the other reward.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import polars as pl
 from fold_0 import ndcg_on_fold_0, standard_error
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.metrics import user_means
-from rlrf4rec.records import IntArray
 from rlrf4rec.stages.rewarding import foreseen
-from rlrf4rec.stages.systems import System, both_halves
+from rlrf4rec.stages.systems import System, best_rows, both_halves
 from rlrf4rec.stages.text_inputs import encode_texts, text_rows
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
@@ -53,21 +52,12 @@ def _systems(world: World, folder: Path) -> list[System]:
         parts.append(texts.with_columns(pl.Series("foreseen", foreseen(world, texts))))
     texts = pl.concat(parts).sort("user", "sample")
     vectors, rows = encode_texts(world, texts), text_rows(world.dataset.n_users, texts)
-    value = np.where(rows >= 0, texts["foreseen"].to_numpy()[rows], np.nan)
-    # A user without a text stays without one whatever is chosen.
-    best, worst = (
-        np.nan_to_num(value, nan=-np.inf).argmax(1),
-        np.nan_to_num(value, nan=np.inf).argmin(1),
-    )
-    choices = {"first": np.zeros_like(best), "best": best, "worst": worst}
-    return [
-        System(name, vectors, both_halves(_column(rows, place))) for name, place in choices.items()
-    ]
-
-
-def _column(rows: IntArray, place: IntArray) -> IntArray:
-    column: IntArray = np.take_along_axis(rows, place[:, None], axis=1)
-    return column
+    choices = {
+        "first": rows[:, 0],
+        "best": best_rows(rows, texts["foreseen"]),
+        "worst": best_rows(rows, -texts["foreseen"]),
+    }
+    return [System(name, vectors, both_halves(chosen[:, None])) for name, chosen in choices.items()]
 
 
 if __name__ == "__main__":

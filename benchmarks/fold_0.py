@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlrf4rec.evaluation.metrics import list_metrics
+from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.records import FloatArray, IntArray
 from rlrf4rec.stages.systems import System
 from rlrf4rec.stages.trials import run_trial, tested_lists, trial_of, worker_pool
@@ -26,9 +26,7 @@ def ndcg_on_fold_0(
     mine = (world.folds.half[tested.user] == 0) & tested.labels.any(axis=1)
     lists = tested.select(mine)
     values = {
-        (system.name, backbone): list_metrics(lists.labels, score[mine].astype(float), [5])[
-            "ndcg@5"
-        ]
+        (system.name, backbone): ndcg(lists.labels, score[mine], 5)
         for (system, backbone), score in zip(jobs, scores, strict=True)
     }
     return values, lists.user

@@ -19,11 +19,7 @@ def results_markdown(results: Results, kind: str | None = None) -> str:
         results: of a run.
         kind: of lists; None: the run's own.
     """
-    columns = backbones(results)
-    lines = [
-        "| knowledge | " + " | ".join(backbone_label(name) for name in columns) + " |",
-        "|---|" + "---|" * len(columns),
-    ]
+    lines = _header("knowledge", results)
     for row in results_table(results, METRIC, kind):
         cells = [cell.text if cell else "" for cell in row.cells]
         lines.append(f"| `{row.system}` | " + " | ".join(cells) + " |")
@@ -39,12 +35,7 @@ def comparisons_markdown(
     """One row a pair of systems: the difference in the metric, its 95 % interval and p."""
     wanted = results.lists if kind is None else kind
     columns = backbones(results)
-    lines = [
-        f"| difference, {metric_label(metric)} | "
-        + " | ".join(backbone_label(name) for name in columns)
-        + " |",
-        "|---|" + "---|" * len(columns),
-    ]
+    lines = _header(f"difference, {metric_label(metric)}", results)
     for a, b in pairs:
         cells = []
         for backbone in columns:
@@ -57,6 +48,14 @@ def comparisons_markdown(
             cells.append(found[0].text if found else "")
         lines.append(f"| `{a}` − `{b}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _header(first: str, results: Results) -> list[str]:
+    columns = backbones(results)
+    return [
+        f"| {first} | " + " | ".join(backbone_label(name) for name in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
 
 
 def main() -> None:

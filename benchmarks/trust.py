@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from rlrf4rec.config import load_config
-from rlrf4rec.evaluation.metrics import list_metrics
+from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.records import BoolArray, FloatArray, IntArray
 from rlrf4rec.stages.systems import System, both_halves, held_out_texts, one_other
 from rlrf4rec.stages.text_inputs import user_vectors
@@ -106,7 +106,7 @@ def _read(trial: Trial, mine: BoolArray, lent: IntArray) -> dict[str, float]:
             scores = fitted.score(
                 dataclasses.replace(inputs, user_knowledge=scaled), lists, rows[test]
             )
-            values[way].append(list_metrics(lists.labels, scores.astype(float), [5])["ndcg@5"])
+            values[way].append(ndcg(lists.labels, scores, 5))
     return {way: float(np.nanmean(np.concatenate(parts))) for way, parts in values.items()}
 
 

@@ -18,7 +18,7 @@ import polars as pl
 from scipy.special import log_softmax
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig, RewardConfig
-from rlrf4rec.evaluation.metrics import list_metrics
+from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.records import BoolArray, CandidateLists, Float32Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def reward_texts(
     scorable = np.flatnonzero((positives > 0) & (positives < lists.labels.shape[1]))
     lists, knowledge_rows = lists.select(scorable), knowledge_rows[scorable]
     n, s = knowledge_rows.shape
-    ndcg = np.zeros((n, s))
+    gain = np.zeros((n, s))
     likelihood = np.zeros((n, s))
     weight = np.zeros(n)
     list_fold = models.fold[lists.user]
@@ -164,11 +164,11 @@ def reward_texts(
         part = lists.select(rows)
         for model in seeds:
             scores = model.score(inputs, part, knowledge_rows[rows])
-            ndcg[rows] += _ndcg(part.labels, scores, k)
+            gain[rows] += ndcg(part.labels, scores, k)
             likelihood[rows] += log_likelihood(part.labels, scores)
             weight[rows] += 1
     return _by_user(
-        lists, knowledge_rows >= 0, ndcg / weight[:, None], likelihood / weight[:, None]
+        lists, knowledge_rows >= 0, gain / weight[:, None], likelihood / weight[:, None]
     )
 
 
@@ -188,16 +188,8 @@ def log_likelihood(labels: IntArray, scores: Float32Array) -> FloatArray:
     return total
 
 
-def _ndcg(labels: IntArray, scores: Float32Array, k: int) -> FloatArray:
-    n, s, size = scores.shape
-    flat = list_metrics(
-        np.repeat(labels, s, axis=0), scores.reshape(n * s, size).astype(np.float64), [k]
-    )
-    return flat[f"ndcg@{k}"].reshape(n, s)
-
-
 def _by_user(
-    lists: CandidateLists, scored: BoolArray, ndcg: FloatArray, likelihood: FloatArray
+    lists: CandidateLists, scored: BoolArray, gain: FloatArray, likelihood: FloatArray
 ) -> pl.DataFrame:
     n, s = scored.shape
     frame = pl.DataFrame(
@@ -206,7 +198,7 @@ def _by_user(
             "sample": np.tile(np.arange(s), n),
             "odd": np.repeat(lists.chunk % 2 == 1, s),
             "scored": scored.ravel(),
-            "ndcg": ndcg.ravel(),
+            "ndcg": gain.ravel(),
             "log_likelihood": likelihood.ravel(),
         },
         schema_overrides={"user": pl.Int32, "sample": pl.Int32},

@@ -143,7 +143,7 @@ def _best_of_n(world: World, first: Round) -> System:
     rows = text_rows(world.dataset.n_users, texts)
     metric = config.reward.metric
     best = np.stack(
-        [_best(rows, texts[f"{metric}_odd"]), _best(rows, texts[f"{metric}_even"])], axis=1
+        [best_rows(rows, texts[f"{metric}_odd"]), best_rows(rows, texts[f"{metric}_even"])], axis=1
     )
     return System(
         "best_of_n",
@@ -153,7 +153,7 @@ def _best_of_n(world: World, first: Round) -> System:
     )
 
 
-def _best(rows: IntArray, rewards: pl.Series) -> IntArray:
+def best_rows(rows: IntArray, rewards: pl.Series) -> IntArray:
     """The row of each user's best text, ``[u]``; the first one where none is rewarded."""
     value = rewards.cast(pl.Float64).fill_null(-np.inf).to_numpy()
     reward = np.where(rows >= 0, value[np.maximum(rows, 0)], -np.inf)
