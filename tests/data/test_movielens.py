@@ -66,13 +66,37 @@ def test_100k(tmp_path: Path) -> None:
     assert data.name == "ml-100k"
     assert data.items.rows() == [
         (0, "1", "Toy Story", "1995; Animation, Children's, Comedy"),
-        (1, "2", '"Misérables", Les', ""),
+        (1, "2", 'Les "Misérables"', ""),
     ]
     assert data.users.rows() == [
         (0, "1", "24-year-old male technician"),
         (1, "2", "53-year-old female"),
     ]
     assert data.interactions.rows() == [(0, 0, 3, 0), (0, 1, 4, 1), (1, 0, 4, 0), (1, 1, 5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("Full Monty, The (1997)", "The Full Monty"),
+        ("Enfer, L' (1994)", "L'Enfer"),
+        ("American in Paris, An (1951)", "An American in Paris"),
+        (
+            "City of Lost Children, The (Cité des enfants perdus, La) (1995)",
+            "The City of Lost Children (Cité des enfants perdus, La)",
+        ),
+        # No article: a title with a comma, and one whose end only looks like an article.
+        ("Murder, My Sweet (1944)", "Murder, My Sweet"),
+        ("Bye Bye, Love (1995)", "Bye Bye, Love"),
+        ("Good, The Bad and The Ugly, The (1966)", "The Good, The Bad and The Ugly"),
+    ],
+)
+def test_an_article_goes_back_to_the_front(tmp_path: Path, title: str, said: str) -> None:
+    write_100k(tmp_path)
+    films = (tmp_path / "u.item").read_bytes().decode("latin-1")
+    renamed = films.replace("Toy Story (1995)", title)
+    (tmp_path / "u.item").write_bytes(renamed.encode("latin-1"))
+    assert load(tmp_path).items["title"][0] == said
 
 
 def test_100k_without_users(tmp_path: Path) -> None:
@@ -103,7 +127,7 @@ def test_latest(tmp_path: Path) -> None:
     data = load(folder)
     assert data.name == "ml-latest-small"
     assert data.items.rows() == [
-        (0, "1", "American President, The", "1995; Comedy, Drama, Romance"),
+        (0, "1", "The American President", "1995; Comedy, Drama, Romance"),
         (1, "2", 'Serie "A"', "2006"),
     ]
     assert data.users["profile"].to_list() == ["", ""]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlrf4rec.config import GenerationConfig, MachineConfig
-from rlrf4rec.generation import Engine, LineWriter, Request, open_engine
+from rlrf4rec.generation import Engine, LineWriter, Request, Text, open_engine
 from rlrf4rec.generation.lines import line_end_ids, line_seed
+from rlrf4rec.prompts.templates import LineForm
 
 CONFIG = GenerationConfig(max_new_tokens=30, temperature=1.0)
 OPENINGS = ["Period:", "Mood:"]
@@ -87,6 +88,55 @@ class TestLineWriter:
     ) -> None:
         alone = LineWriter(engine, tokenizer, []).sample(_requests(), CONFIG)
         assert alone == engine.sample(_requests(), CONFIG, line_end_ids(tokenizer))
+
+
+class _Writes:
+    """An engine that writes a given line, to show what becomes of it."""
+
+    def __init__(self, token_ids: list[int], finished: bool) -> None:
+        self._text = Text(tuple(token_ids), finished)
+        self.budgets: list[int] = []
+
+    def sample(
+        self, requests: Sequence[Request], settings: GenerationConfig, stop_ids: object = ()
+    ) -> list[list[Text]]:
+        self.budgets.append(settings.max_new_tokens)
+        return [[self._text for _ in request.seeds] for request in requests]
+
+
+@pytest.mark.parametrize(
+    ("line", "ended", "max_items", "kept", "finished"),
+    [
+        (" Alien, Brazil, Heat", True, 2, " Alien, Brazil", True),
+        (" Alien, Brazil", True, 2, " Alien, Brazil", True),
+        (" Alien, Brazil, He", False, 4, " Alien, Brazil", True),
+        (" Alien and Bra", False, 4, " Alien and Bra", False),
+        # Commas in brackets belong to an item.
+        (" Alien (1979; Horror, Sci-Fi), Brazil (1985; Sc", False, 4, None, True),
+        (" Alien, Brazil, He", False, None, " Alien, Brazil, He", False),
+    ],
+)
+def test_a_line_ends_with_a_whole_item(
+    tokenizer: PreTrainedTokenizerBase,
+    line: str,
+    ended: bool,
+    max_items: int | None,
+    kept: str | None,
+    finished: bool,
+) -> None:
+    written = _Writes(tokenizer(line, add_special_tokens=False)["input_ids"], ended)
+    writer = LineWriter(written, tokenizer, [], [LineForm(max_items=max_items)])
+    ((text,),) = writer.sample([Request([1], [0])], CONFIG)
+    whole = " Alien (1979; Horror, Sci-Fi)" if kept is None else kept
+    assert (tokenizer.decode(list(text.token_ids)), text.finished) == (whole, finished)
+
+
+def test_lines_share_the_tokens_as_their_forms_say(tokenizer: PreTrainedTokenizerBase) -> None:
+    """30 tokens in shares of 3, 2 and 1."""
+    engine = _Writes([7], True)
+    forms = [LineForm(share=3), LineForm(share=2), LineForm(share=1)]
+    LineWriter(engine, tokenizer, OPENINGS, forms).sample(_requests(), CONFIG)
+    assert engine.budgets == [15, 10, 5]
 
 
 def test_line_ends_are_the_tokens_with_a_line_break(tokenizer: PreTrainedTokenizerBase) -> None:

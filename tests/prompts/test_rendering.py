@@ -105,6 +105,25 @@ class TestText:
             "Genres: enjoys"
         )
 
+    def test_an_order_of_one_s_own(self, make_writer: MakeWriter) -> None:
+        """All interactions once, the same for the same seed, and not always as they came."""
+        history = _films(*[5.0] * 8)
+        oldest_first = make_writer().write(history)
+        drawn = [make_writer().write(history, order_seed=seed) for seed in (1, 1, 2)]
+        assert drawn[0] == drawn[1]
+        assert len({oldest_first, drawn[0], drawn[2]}) == 3
+        for prompt in drawn:
+            assert sorted(prompt.split("\n")) == sorted(oldest_first.split("\n"))
+
+    def test_the_oldest_give_way_in_any_order(self, make_writer: MakeWriter) -> None:
+        writer = make_writer(history_size=3)
+        prompt = writer.write(_films(*[5.0] * 8), order_seed=4)
+        assert {f"Film {n}" for n in range(8) if f"Film {n} " in prompt} == {
+            "Film 5",
+            "Film 6",
+            "Film 7",
+        }
+
     def test_nothing_liked_or_nothing_disliked(self, make_writer: MakeWriter) -> None:
         writer = make_writer()
         assert "Liked:\nFilm 0 (Drama)\nNot liked:\n(none)\n" in writer.write(_films(5.0))

@@ -79,6 +79,15 @@ def test_each_way_to_be_malformed(answer: str, reason: str) -> None:
     assert report.reason == reason
 
 
+def test_a_list_repeats_no_item() -> None:
+    """Only a line with a form of its own is a list; case does not tell items apart."""
+    lists = _template(lines={"Genres": {"max_items": 4}})
+    said = "Genres: drama, war, film noir, Drama\nMood: dark, dark light"
+    assert check_structure(said, TEMPLATE).ok
+    assert check_structure(said, lists).reason == "an item is repeated"
+    assert check_structure(said.replace(", Drama", ", drama and war"), lists).ok
+
+
 def test_line_length_counts_characters() -> None:
     """``Genres: `` is 8 characters; distinct numbers keep repetition out of it."""
     words = " ".join(str(number) for number in range(1000, 1100))

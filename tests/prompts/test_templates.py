@@ -34,6 +34,13 @@ def _write(folder: Path, **changes: object) -> str:
     return str(path)
 
 
+def test_a_line_s_form_belongs_to_a_factor(tmp_path: Path) -> None:
+    forms = load_template(_write(tmp_path, lines={"Mood": {"share": 3}})).line_forms
+    assert [(form.share, form.max_items) for form in forms] == [(1, None), (3, None)]
+    with pytest.raises(ConfigError, match=r"lines must name factors, found \['Moods'\]"):
+        load_template(_write(tmp_path, lines={"Moods": {"share": 3}}))
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_examples_have_the_form_they_teach(name: str) -> None:
     template = load_template(name)

@@ -13,6 +13,11 @@ class PromptConfig(Section):
     """What the LLM reads."""
 
     template: str = Field("movies", description="movies, products, generic, or a YAML file's path")
+    order: Literal["shuffled", "oldest_first"] = Field(
+        "shuffled",
+        description="of the interactions shown: an LLM copies the first ones, which should speak "
+        "for the whole history (ours)",
+    )
     history_size: Count = Field(25, description="the last interactions it reads (paper)")
     max_tokens: int = Field(512, ge=64, description="prompt budget; the oldest lines go first")
 

@@ -52,6 +52,14 @@ NO_OCCUPATION = ("", "other", "none")
 # "(1995)", "(2006-2007)" or "(1995) (V)" (a video release) at a title's end.
 YEAR = r"\s*\((\d{4})(?:[-\x{2013}](?:\d{4})?)?\)\s*(?:\(V\))?\s*$"
 
+# "Full Monty, The" is said "The Full Monty", by people, LLMs and text encoders alike. Brackets
+# stay as they are: "City of Lost Children, The (Cité des enfants perdus, La)".
+_ARTICLE = "The|An?|Les?|La|Il|Lo|I|Las|Los|El|Das|Der|Die|Den|Det|Een"
+ARTICLES = (
+    (r"^([^(]+), (L')(\s*\(.*)?$", "${2}${1}${3}"),
+    (rf"^([^(]+), ({_ARTICLE})(\s*\(.*)?$", "${2} ${1}${3}"),
+)
+
 
 def load_movielens(path: Path | None) -> RawLog:
     """Read a MovieLens folder.
@@ -202,8 +210,11 @@ def _renamed(table: RawTable, columns: dict[str, str]) -> RawTable:
 
 
 def _movies(table: RawTable, genres: pl.Expr) -> RawTable:
-    """``item_id``, ``title`` without its year, ``details`` such as ``1995; Action, Comedy``."""
+    """``item_id``, ``title`` as it is said, ``details`` such as ``1995; Action, Comedy``."""
     title = pl.col("title")
+    name = title.str.replace(YEAR, "").str.strip_chars()
+    for moved, put_back in ARTICLES:
+        name = name.str.replace(moved, put_back)
     year = title.str.extract(YEAR)
     if "year" in table.frame.columns:
         year = pl.coalesce(pl.col("year").str.extract(r"^(\d{4})$"), year)
@@ -211,9 +222,7 @@ def _movies(table: RawTable, genres: pl.Expr) -> RawTable:
     details = pl.concat_str(
         year, pl.when(known != "").then(known), separator="; ", ignore_nulls=True
     )
-    frame = table.frame.select(
-        "item_id", title=title.str.replace(YEAR, "").str.strip_chars(), details=details
-    )
+    frame = table.frame.select("item_id", title=name, details=details)
     return RawTable(table.path, frame, table.first_row, table.names)
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation.base import Engine, Request, Text
+from rlrf4rec.prompts.items import separators
+from rlrf4rec.prompts.templates import LineForm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,12 +28,19 @@ class LineWriter:
         tokenizer: the LLM's.
         openings: the first words of the second line and of those after it; the first line's stand
             in the prompt.
+        forms: how much each line may hold; None: the same for all, and any items.
     """
 
     def __init__(
-        self, engine: Engine, tokenizer: PreTrainedTokenizerBase, openings: Sequence[str]
+        self,
+        engine: Engine,
+        tokenizer: PreTrainedTokenizerBase,
+        openings: Sequence[str],
+        forms: Sequence[LineForm] | None = None,
     ) -> None:
         self._engine = engine
+        self._tokenizer = tokenizer
+        self._forms = [LineForm()] * (len(openings) + 1) if forms is None else list(forms)
         self._openings: list[tuple[int, ...]] = [
             tuple(tokenizer(f"\n{words}", add_special_tokens=False)["input_ids"])
             for words in openings
@@ -41,16 +50,21 @@ class LineWriter:
     def sample(self, requests: Sequence[Request], settings: GenerationConfig) -> list[list[Text]]:
         """One list of texts a request, in the order of its seeds; see `Engine.sample`.
 
-        ``max_new_tokens`` is for the whole answer and is shared out evenly among its lines. A text
-        is finished when the LLM ended each of its lines; a line that was cut is gone on from.
+        ``max_new_tokens`` is for the whole answer and is shared out among its lines. A text is
+        finished when each of its lines was ended, by the LLM or after a whole item (`LineForm`); a
+        line that was cut otherwise is gone on from.
         """
-        a_line = settings.model_copy(
-            update={"max_new_tokens": settings.max_new_tokens // (len(self._openings) + 1)}
-        )
+        shares = sum(form.share for form in self._forms)
+        budgets = [
+            settings.model_copy(
+                update={"max_new_tokens": max(1, settings.max_new_tokens * form.share // shares)}
+            )
+            for form in self._forms
+        ]
         flat = [(tuple(one.prompt_ids), seed) for one in requests for seed in one.seeds]
         # The first line of all of a prompt's samples in one request, which reads the prompt once.
-        first = self._engine.sample(requests, a_line, self._line_ends)
-        texts = [text for of_request in first for text in of_request]
+        first = self._engine.sample(requests, budgets[0], self._line_ends)
+        texts = [self._whole_items(text, 0) for of_request in first for text in of_request]
         for number, opening in enumerate(self._openings, start=1):
             begun = [text.token_ids + opening for text in texts]
             lines = self._engine.sample(
@@ -58,15 +72,35 @@ class LineWriter:
                     Request(prompt + answer, [line_seed(seed, number)], goes_on=True)
                     for (prompt, seed), answer in zip(flat, begun, strict=True)
                 ],
-                a_line,
+                budgets[number],
                 self._line_ends,
             )
+            ended = [self._whole_items(line, number) for (line,) in lines]
             texts = [
                 Text(answer + line.token_ids, before.finished and line.finished)
-                for answer, before, (line,) in zip(begun, texts, lines, strict=True)
+                for answer, before, line in zip(begun, texts, ended, strict=True)
             ]
         written = iter(texts)
         return [[next(written) for _ in one.seeds] for one in requests]
+
+    def _whole_items(self, line: Text, number: int) -> Text:
+        """The line, ended before the comma after its last item that counts."""
+        most = self._forms[number].max_items
+        if most is None:
+            return line
+        # Token by token, so that what is kept are the very tokens that were written.
+        pieces = [self._tokenizer.decode([token]) for token in line.token_ids]
+        commas = list(separators("".join(pieces)))
+        if len(commas) < most and (line.finished or not commas):
+            return line
+        comma = commas[min(most, len(commas)) - 1]
+        kept = 0
+        while comma >= len(pieces[kept]):
+            comma -= len(pieces[kept])
+            kept += 1
+        # A token may hold a comma and what stands before it, such as a closing bracket.
+        rest = self._tokenizer(pieces[kept][:comma], add_special_tokens=False)["input_ids"]
+        return Text((*line.token_ids[:kept], *rest), finished=True)
 
 
 def line_end_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from jinja2 import TemplateError
 
 from rlrf4rec.errors import ConfigError
@@ -65,29 +66,37 @@ class PromptWriter:
         self._special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
         self._system_role = bool(tokenizer.chat_template) and _takes_system(tokenizer)
 
-    def write(self, history: Sequence[HistoryItem], profile: str = "") -> str:
+    def write(
+        self, history: Sequence[HistoryItem], profile: str = "", *, order_seed: int | None = None
+    ) -> str:
         """The prompt of one user, chat template applied and the answer's first words given.
 
         Args:
             history: reading history, oldest first.
             profile: one line, may be empty.
+            order_seed: shows the interactions in an order drawn with this seed; None: oldest first.
 
         Raises:
             ConfigError: the prompt without any history is already over the budget.
         """
         shown = list(history[-self._history_size :])
+        # The oldest lines give way to the budget in any order; a place stays with its line.
+        places = list(range(len(shown)))
+        if order_seed is not None:
+            places = np.random.default_rng(order_seed).permutation(len(shown)).tolist()
+
+        def newest(n: int) -> list[HistoryItem]:
+            return [shown[place] for place in places if place >= len(shown) - n]
+
         # The longest prompt that fits, by bisection over how many of the newest lines are kept.
         fits, too_many = 0, len(shown) + 1
         while too_many - fits > 1:
             middle = (fits + too_many) // 2
-            if (
-                self._tokens(self._render(shown[len(shown) - middle :], profile))
-                <= self._max_tokens
-            ):
+            if self._tokens(self._render(newest(middle), profile)) <= self._max_tokens:
                 fits = middle
             else:
                 too_many = middle
-        prompt = self._render(shown[len(shown) - fits :], profile)
+        prompt = self._render(newest(fits), profile)
         if fits == 0:
             raise ConfigError(
                 f"room for a history in prompt.max_tokens={self._max_tokens}",

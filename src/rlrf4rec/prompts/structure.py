@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rlrf4rec.prompts.items import line_items
 from rlrf4rec.prompts.templates import Template
 
-MAX_LINE_CHARACTERS = 160
+MAX_LINE_CHARACTERS = 240
 MAX_REPETITION = 0.5
 MIN_LATIN_SHARE = 0.9
 
@@ -26,7 +27,7 @@ class StructureReport:
         coverage: share of factors that have a line with content.
         repetition: share of words said before in the answer (0: none).
         ok: well-formed: every factor once, in order, on a short line, nothing else, little
-            repetition, and the language's script.
+            repetition, no item twice on a line that is a list of items, and the language's script.
         reason: the first thing wrong, empty when ``ok``.
     """
 
@@ -61,6 +62,8 @@ def check_structure(answer: str, template: Template, *, finished: bool = True) -
         reason = "a line is too long"
     elif repetition > MAX_REPETITION:
         reason = "words are repeated"
+    elif any(map(_repeats_item, lines, [form.max_items for form in template.line_forms])):
+        reason = "an item is repeated"
     elif _is_latin(template.question) and not _is_latin(answer):
         reason = "another script than the prompt's"
     elif not finished:
@@ -74,6 +77,11 @@ def _is_latin(text: str) -> bool:
     letters = [character for character in text if character.isalpha()]
     latin = sum(character < "\u0250" for character in letters)
     return latin / max(1, len(letters)) >= MIN_LATIN_SHARE
+
+
+def _repeats_item(line: str, max_items: int | None) -> bool:
+    items = line_items(line.partition(":")[2].lower())
+    return max_items is not None and len(set(items)) < len(items)
 
 
 def _factor_of(line: str, factors: list[str]) -> str:

@@ -42,6 +42,21 @@ class Example(BaseModel):
     answer: str
 
 
+class LineForm(BaseModel):
+    """How much one factor's line may hold.
+
+    Attributes:
+        share: of ``generation.max_new_tokens``, relative to the other lines' shares.
+        max_items: the line ends after this many items (`prompts.items`), and a line that the token
+            limit cuts ends with its last whole item; None: items are not looked at.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: Annotated[int, Field(ge=1)] = 1
+    max_items: Annotated[int, Field(ge=1)] | None = None
+
+
 class Ranking(BaseModel):
     """How the LLM is asked for an item's title (system ``llm_zero_shot``).
 
@@ -65,6 +80,7 @@ class Template(BaseModel):
 
     Attributes:
         factors: the scenario factors; an answer has one line ``Factor: …`` for each, in this order.
+        lines: of factors whose line has a form of its own; see `line_forms`.
         first_words: the answer's beginning, given to the LLM; it starts with the first factor.
         ranking: how it is asked to recommend, after it has written.
     """
@@ -78,9 +94,15 @@ class Template(BaseModel):
     profile: str
     question: str
     factors: Annotated[list[str], Field(min_length=1)]
+    lines: dict[str, LineForm] = {}
     first_words: str
     examples: list[Example] = []
     ranking: Ranking = Ranking()
+
+    @property
+    def line_forms(self) -> list[LineForm]:
+        """One form a factor, in the order of the factors."""
+        return [self.lines.get(factor, LineForm()) for factor in self.factors]
 
     @model_validator(mode="after")
     def _placeholders_fit(self) -> Template:
@@ -102,6 +124,9 @@ class Template(BaseModel):
                 )
         if len(set(self.factors)) < len(self.factors):
             raise ValueError("factors must differ from each other")
+        unknown = sorted(set(self.lines) - set(self.factors))
+        if unknown:
+            raise ValueError(f"lines must name factors, found {unknown}")
         if not self.first_words.startswith(f"{self.factors[0]}:"):
             raise ValueError(f"first_words must start with '{self.factors[0]}:'")
         for example in self.examples:

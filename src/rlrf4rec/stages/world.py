@@ -18,6 +18,7 @@ from rlrf4rec.data import (
     make_folds,
     reading_histories,
 )
+from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.generation.engines import available_device
 from rlrf4rec.knowledge.encoder import KnowledgeEncoder, TextEncoder
 from rlrf4rec.knowledge.lexical import LexicalSpace
@@ -228,7 +229,7 @@ def write_prompts(world: World) -> Stage:
         )
         profiles = world.dataset.users["profile"].to_list()
         prompts = [
-            prompter.write(reading_items(world, user), profile)
+            prompter.write(reading_items(world, user), profile, order_seed=_order_seed(world, user))
             for user, profile in enumerate(profiles)
         ]
         frame = world.dataset.users.select("user", "user_id").with_columns(
@@ -238,11 +239,18 @@ def write_prompts(world: World) -> Stage:
 
     settings = {
         "prompt": config.prompt.model_dump(),
+        "seed": config.seed,
         # Zero-shot ranking asks later: its wording makes no text stale.
         "template": world.template.model_dump(exclude={"ranking"}),
         "model": config.model.name,
     }
     return world.workspace.stage("prompts", settings, [world.data], work)
+
+
+def _order_seed(world: World, user: int) -> int | None:
+    if world.config.prompt.order == "oldest_first":
+        return None
+    return stable_hash(world.config.seed, "prompt", world.dataset.users["user_id"][user])
 
 
 def prompt_writer(world: World, tokenizer: PreTrainedTokenizerBase) -> PromptWriter:

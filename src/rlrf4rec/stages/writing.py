@@ -127,7 +127,9 @@ def _author(
     """Who writes a text: the engine in one go, or line by line with each factor's name given."""
     if not world.config.generation.by_line:
         return engine
-    return LineWriter(engine, tokenizer, [f"{factor}:" for factor in world.template.factors[1:]])
+    template = world.template
+    openings = [f"{factor}:" for factor in template.factors[1:]]
+    return LineWriter(engine, tokenizer, openings, template.line_forms)
 
 
 def _sample(

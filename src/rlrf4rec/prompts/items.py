@@ -1,0 +1,32 @@
+"""The items of a line: ``Alien (1979; Horror, Sci-Fi), Brazil`` has two.
+
+Items stand between commas that are not in brackets, since an item may bring its details along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+def line_items(content: str) -> list[str]:
+    """The items of a line without its factor's name, stripped of spaces.
+
+    Example:
+        >>> line_items("Alien (1979; Horror, Sci-Fi), Brazil")
+        ['Alien (1979; Horror, Sci-Fi)', 'Brazil']
+    """
+    begins = [0] + [comma + 1 for comma in separators(content)]
+    ends = [begin - 1 for begin in begins[1:]] + [len(content)]
+    return [content[begin:end].strip() for begin, end in zip(begins, ends, strict=True)]
+
+
+def separators(content: str) -> Iterator[int]:
+    """Places of the commas that stand between items."""
+    depth = 0
+    for place, character in enumerate(content):
+        if character == "(":
+            depth += 1
+        elif character == ")":
+            depth = max(depth - 1, 0)
+        elif character == "," and depth == 0:
+            yield place
