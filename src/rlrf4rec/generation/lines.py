@@ -89,7 +89,7 @@ class LineWriter:
         if most is None:
             return line
         # Token by token, so that what is kept are the very tokens that were written.
-        pieces = [self._tokenizer.decode([token]) for token in line.token_ids]
+        pieces = [str(self._tokenizer.decode([token])) for token in line.token_ids]
         commas = list(separators("".join(pieces)))
         if len(commas) < most and (line.finished or not commas):
             return line
