@@ -1,0 +1,177 @@
+"""Training and evaluating a reranker, against a loop over a data set of rows (KAR's way)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from rlrf4rec.evaluation.metrics import ndcg
+from rlrf4rec.recommenders import fit
+from rlrf4rec.recommenders.base import Recommender
+from rlrf4rec.recommenders.epochs import make_optimizer
+from rlrf4rec.recommenders.features import Prepared, Sizes
+from rlrf4rec.recommenders.registry import resolve_backbone
+from rlrf4rec.recommenders.training import _learn_text_space, _start_from_odds, list_loss
+from rlrf4rec.records import IntArray
+from speed.measure import Row, in_turn, medians
+from speed.recommending import Task, first_text, task
+
+BACKBONE, EPOCHS, ROUNDS = "prm", 3, 3
+NOISE = 0.02
+"""What the NDCG@5 of two trainings may differ by: half of it is usual between two seeds."""
+
+
+def vs_row_dataset() -> Row:
+    """Lists a second over training and test, the same model, optimiser and number of epochs.
+
+    The peer's data set makes each list's row by itself and its loader stacks 512 of them; a row
+    holds what the model reads of the list: the history, the candidates, their text vectors and the
+    user's. So every candidate's text is taken in wherever it stands, as in KAR's code.
+    """
+    work = task()
+    values: dict[str, float] = {}
+
+    def ours() -> None:
+        values["ours"] = _ours(work)
+
+    def theirs() -> None:
+        values["theirs"] = _theirs(work)
+
+    ours()
+    rounds = in_turn(ours, theirs, ROUNDS)
+    if abs(values["ours"] - values["theirs"]) > NOISE:
+        raise RuntimeError(f"NDCG@5 differs by more than noise: {values}")
+    n_lists = EPOCHS * len(_train_rows(work)) + int(work.test.sum())
+    mine, peer = medians(rounds)
+    return Row(
+        "reranker_vs_row_dataset",
+        [theirs / ours for ours, theirs in rounds],
+        target=5.0,
+        details={
+            "lists_per_second": n_lists / mine,
+            "peer_lists_per_second": n_lists / peer,
+            "ndcg@5": values["ours"],
+            "peer_ndcg@5": values["theirs"],
+        },
+    )
+
+
+def _train_rows(work: Task) -> IntArray:
+    positives = work.lists.labels.sum(1)
+    telling = (positives > 0) & (positives < work.lists.labels.shape[1])
+    return np.flatnonzero(~work.test & telling)
+
+
+def _ours(work: Task) -> float:
+    config = work.recommender.model_copy(
+        update={"max_epochs": EPOCHS, "min_epochs": EPOCHS, "max_lists_per_user": None}
+    )
+    none = np.zeros_like(work.test)
+    fitted = fit(
+        config,
+        work.knowledge,
+        BACKBONE,
+        work.inputs,
+        work.lists,
+        work.rows[:, :1],
+        ~work.test,
+        none,
+        seed=0,
+    )
+    test = work.lists.select(np.flatnonzero(work.test))
+    scores = fitted.score(work.inputs, test, first_text(work.rows[work.test]))
+    return float(np.nanmean(ndcg(test.labels, scores, 5)))
+
+
+class _Rows(Dataset[tuple[Tensor, ...]]):
+    """A list a row: user, history, candidates, labels and the texts' vectors."""
+
+    def __init__(self, work: Task, model: Recommender, rows: IntArray) -> None:
+        self._rows = rows
+        self._lists = work.lists
+        self._texts = first_text(work.rows)
+        self._prepared = model.features.prepare(work.inputs)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, ...]:
+        row = int(self._rows[place])
+        user, prepared = int(self._lists.user[row]), self._prepared
+        items = torch.from_numpy(self._lists.items[row])
+        assert prepared.item_text is not None and prepared.user_text is not None
+        return (
+            prepared.history_items[user],
+            prepared.history_mask[user],
+            prepared.history_ratings[user],
+            items,
+            torch.from_numpy(self._lists.labels[row].astype(np.float32)),
+            prepared.item_text[items],
+            prepared.user_text[int(self._texts[row])],
+        )
+
+
+def _theirs(work: Task) -> float:
+    inputs = work.inputs
+    torch.manual_seed(0)
+    sizes = Sizes(
+        inputs.n_items,
+        work.lists.items.shape[1],
+        inputs.text_dim,
+        True,
+        True,
+        inputs.history_items.shape[1],
+    )
+    model = resolve_backbone(BACKBONE)(work.recommender, work.knowledge, sizes)
+    train = _train_rows(work)
+    _begin_alike(model, work, train)
+    optimizer = make_optimizer(model, work.recommender)
+    loader = DataLoader(_Rows(work, model, train), work.recommender.batch_size, shuffle=True)
+    model.train()
+    for _ in range(EPOCHS):
+        for batch in loader:
+            loss = list_loss(_scores(model, batch), batch[4])
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+    model.eval()
+    test = np.flatnonzero(work.test)
+    with torch.no_grad():
+        tested = DataLoader(_Rows(work, model, test), work.recommender.batch_size)
+        scores = torch.cat([_scores(model, batch) for batch in tested]).numpy()
+    return float(np.nanmean(ndcg(work.lists.labels[test], scores, 5)))
+
+
+def _begin_alike(model: Recommender, work: Task, train: IntArray) -> None:
+    """What `fit` sets before the first epoch."""
+    _learn_text_space(model, work.inputs, work.rows[train, :1])
+    _start_from_odds(model, work.lists.select(train))
+
+
+def _scores(model: Recommender, batch: list[Tensor]) -> Tensor:
+    """``[b, l]``; each row's texts are taken in for that row."""
+    read, mask, ratings, items, _, item_text, user_text = batch
+    n_lists = len(items)
+    silent = torch.zeros(1, user_text.shape[1])
+    prepared = Prepared(
+        read, mask, ratings, item_text.flatten(0, 1), torch.cat([user_text, silent])
+    )
+    texts = model.features.read_texts(prepared, torch.arange(n_lists))
+    # The model looks an item's text up by its ID; an item that comes twice has one text.
+    texts = dataclasses.replace(
+        texts,
+        item=_by_id(texts.item, items, model.sizes.n_items),
+        item_match=_by_id(texts.item_match, items, model.sizes.n_items),
+    )
+    rows = torch.arange(n_lists)
+    return model.rank(prepared, texts, rows, items, rows[:, None]).squeeze(1)
+
+
+def _by_id(flat: Tensor | None, items: Tensor, n_items: int) -> Tensor | None:
+    if flat is None:
+        return None
+    return torch.zeros(n_items, flat.shape[1]).index_copy(0, items.flatten(), flat)

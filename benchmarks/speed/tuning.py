@@ -1,0 +1,169 @@
+"""DPO on pairs that share their prompt, against TRL's trainer as it comes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import datasets
+import polars as pl
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+
+from rlrf4rec.alignment import tune
+from rlrf4rec.alignment.models import new_adapter
+from rlrf4rec.config import AlignmentConfig
+from speed.measure import Row
+from speed.work import ROOT, model_folder, prompts
+
+PROMPT_TOKENS, ANSWER_TOKENS = 500, 64
+ROUNDS, STEPS, PAIRS_A_STEP = 3, 3, 2
+TOLERANCE = 1e-3
+_TEXTS = ROOT / "benchmarks/results/ml-100k/round-0/base/samples/samples.parquet"
+_CONFIG = AlignmentConfig(
+    batch_size=PAIRS_A_STEP, gradient_accumulation=1, warmup_share=0.0, learning_rate=2e-4
+)
+
+
+def vs_trl() -> Row:
+    """Pairs a second, the reference's log-probabilities included, in bfloat16.
+
+    Both train the same adapter on the same pairs in the same order; the first step, which warms up,
+    is not counted. In float32 their losses are the same to `TOLERANCE`.
+    """
+    gap = _largest_gap()
+    ratios, ours, theirs = [], [], []
+    for number in range(ROUNDS):
+        pairs = _pairs(100 * number, STEPS * PAIRS_A_STEP)
+        ours.append(_tune_ours(pairs, "bfloat16")[1])
+        theirs.append(_tune_theirs(pairs, "bfloat16")[1])
+        ratios.append(ours[-1] / theirs[-1])
+    return Row(
+        "dpo_vs_trl",
+        ratios,
+        target=8.0,
+        details={
+            "seconds_a_pair": 1 / statistics.median(ours),
+            "peer_seconds_a_pair": 1 / statistics.median(theirs),
+            "largest_loss_difference_float32": gap,
+        },
+    )
+
+
+def _largest_gap() -> float:
+    pairs = _pairs(500, 2 * PAIRS_A_STEP)
+    ours, theirs = (_tune_ours(pairs, "float32")[0], _tune_theirs(pairs, "float32")[0])
+    gap = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+    if gap > TOLERANCE:
+        raise RuntimeError(f"losses differ by {gap}: {ours} and {theirs}")
+    return gap
+
+
+def _pairs(first_user: int, count: int) -> pl.DataFrame:
+    """Real prompts cut to 500 tokens, each with the untuned LLM's texts of 64 tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(model_folder())
+    written = pl.read_parquet(_TEXTS).filter(pl.col("n_tokens") >= ANSWER_TOKENS)
+    texts = written["text"].head(2 * (first_user + count)).tail(2 * count).to_list()
+    answers = [_cut(tokenizer, text, ANSWER_TOKENS) for text in texts]
+    return pl.DataFrame(
+        {
+            "prompt": [
+                _cut(tokenizer, text, PROMPT_TOKENS)
+                for text in prompts()[first_user : first_user + count]
+            ],
+            "chosen": answers[0::2],
+            "rejected": answers[1::2],
+        }
+    )
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int) -> str:
+    """The last tokens of a text: a prompt keeps its question."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"][-tokens:]
+    return str(tokenizer.decode(ids))
+
+
+def _tune_ours(pairs: pl.DataFrame, dtype: str) -> tuple[list[float], float]:
+    """Losses of the steps, and pairs a second."""
+    ends: list[float] = []
+    losses: list[float] = []
+
+    def on_step(report: Any) -> None:
+        ends.append(time.perf_counter())
+        losses.append(report.loss)
+
+    with TemporaryDirectory() as folder:
+        tune(
+            model_folder(),
+            pairs,
+            _CONFIG,
+            dtype=dtype,
+            seed=0,
+            output=Path(folder),
+            device="cpu",
+            on_step=on_step,
+        )
+    return losses, _rate(ends)
+
+
+def _tune_theirs(pairs: pl.DataFrame, dtype: str) -> tuple[list[float], float]:
+    """Likewise: TRL's trainer with its own settings but for those that say what is learned."""
+    watch = _Watch()
+    with TemporaryDirectory() as folder:
+        trainer = DPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(model_folder(), dtype=getattr(torch, dtype)),
+            args=DPOConfig(
+                output_dir=folder,
+                per_device_train_batch_size=PAIRS_A_STEP,
+                gradient_accumulation_steps=1,
+                num_train_epochs=1,
+                learning_rate=_CONFIG.learning_rate,
+                beta=_CONFIG.beta,
+                bf16=dtype == "bfloat16",
+                use_cpu=True,
+                max_length=None,
+                seed=0,
+                logging_steps=1,
+                report_to="none",
+                disable_tqdm=True,
+            ),
+            train_dataset=datasets.Dataset.from_dict(pairs.to_dict(as_series=False)),
+            processing_class=AutoTokenizer.from_pretrained(model_folder()),
+            peft_config=new_adapter(_CONFIG),
+            callbacks=[watch],
+        )
+        trainer.train()
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return losses, _rate(watch.ends)
+
+
+class _Watch(TrainerCallback):
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def _rate(ends: list[float]) -> float:
+    """Pairs a second of the steps after the first one."""
+    return PAIRS_A_STEP * (len(ends) - 1) / (ends[-1] - ends[0])

@@ -1,0 +1,31 @@
+"""The work that rows share: MovieLens-100K as the shipped experiment reads it."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+from rlrf4rec.config import load_config
+from rlrf4rec.models import language_model_folder
+from rlrf4rec.stages.world import World, open_world, write_prompts
+from rlrf4rec.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "ml-100k.yaml"
+
+
+@cache
+def world() -> World:
+    """The experiment's data, lists and folds, in a folder that ends with the process's user."""
+    return open_world(load_config(CONFIG), Workspace(Path(mkdtemp(prefix="rlrf4rec-bench-"))))
+
+
+def model_folder() -> Path:
+    """The LLM: SmolLM2-135M-Instruct."""
+    return language_model_folder(world().config.model.name)
+
+
+def prompts() -> list[str]:
+    """Every user's prompt."""
+    return write_prompts(world()).frame("prompts.parquet")["prompt"].to_list()
