@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import bench
 import pytest
 import torch
+
+import bench
 from speed.limit import Product, copy_bytes_per_second, product_seconds
 from speed.measure import Row, in_turn, medians
 
