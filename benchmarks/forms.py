@@ -19,6 +19,7 @@ import polars as pl
 
 from fold_0 import ndcg_on_fold_0, standard_error
 from rlrf4rec.config import load_config
+from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.evaluation.metrics import user_means
 from rlrf4rec.prompts.rendering import HistoryItem
 from rlrf4rec.stages.systems import System, both_halves
@@ -98,7 +99,8 @@ def _last(items: list[HistoryItem], count: int) -> list[HistoryItem]:
 
 
 def _drawn(items: list[HistoryItem], count: int) -> list[HistoryItem]:
-    order = np.random.default_rng(len(items)).permutation(len(items))[:count]
+    rng = np.random.default_rng(stable_hash(*(item.title for item in items)))
+    order = rng.permutation(len(items))[:count]
     return [items[place] for place in sorted(order)]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.recommenders import ListInputs
@@ -35,8 +34,7 @@ class Task:
 
 
 def task() -> Task:
-    """The work, on one thread as in the product's own trials."""
-    torch.set_num_threads(1)
+    """The work."""
     here = world()
     lists = here.lists()
     practice = here.practice

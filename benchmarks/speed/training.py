@@ -30,8 +30,11 @@ def vs_row_dataset() -> Row:
 
     The peer's data set makes each list's row by itself and its loader stacks 512 of them; a row
     holds what the model reads of the list: the history, the candidates, their text vectors and the
-    user's. So every candidate's text is taken in wherever it stands, as in KAR's code.
+    user's, as the encoder gave them. So every candidate's text is taken in wherever it stands, as
+    in KAR's code.
     """
+    # As in the product's own trials, which run one to a core.
+    torch.set_num_threads(1)
     work = task()
     values: dict[str, float] = {}
 
@@ -94,6 +97,7 @@ class _Rows(Dataset[tuple[Tensor, ...]]):
         self._rows = rows
         self._lists = work.lists
         self._texts = first_text(work.rows)
+        self._inputs = work.inputs
         self._prepared = model.features.prepare(work.inputs)
 
     def __len__(self) -> int:
@@ -103,15 +107,15 @@ class _Rows(Dataset[tuple[Tensor, ...]]):
         row = int(self._rows[place])
         user, prepared = int(self._lists.user[row]), self._prepared
         items = torch.from_numpy(self._lists.items[row])
-        assert prepared.item_text is not None and prepared.user_text is not None
+        assert self._inputs.item_knowledge is not None and self._inputs.user_knowledge is not None
         return (
             prepared.history_items[user],
             prepared.history_mask[user],
             prepared.history_ratings[user],
             items,
             torch.from_numpy(self._lists.labels[row].astype(np.float32)),
-            prepared.item_text[items],
-            prepared.user_text[int(self._texts[row])],
+            self._inputs.item_knowledge[items],
+            self._inputs.user_knowledge[int(self._texts[row])],
         )
 
 
@@ -155,10 +159,15 @@ def _begin_alike(model: Recommender, work: Task, train: IntArray) -> None:
 def _scores(model: Recommender, batch: list[Tensor]) -> Tensor:
     """``[b, l]``; each row's texts are taken in for that row."""
     read, mask, ratings, items, _, item_text, user_text = batch
-    n_lists = len(items)
-    silent = torch.zeros(1, user_text.shape[1])
+    n_lists, space = len(items), model.features.space
+    assert space is not None
+    silent = torch.zeros(1, space.out_dim)
     prepared = Prepared(
-        read, mask, ratings, item_text.flatten(0, 1), torch.cat([user_text, silent])
+        read,
+        mask,
+        ratings,
+        space.items(item_text.flatten(0, 1)),
+        torch.cat([space.users(user_text), silent]),
     )
     texts = model.features.read_texts(prepared, torch.arange(n_lists))
     # The model looks an item's text up by its ID; an item that comes twice has one text.
