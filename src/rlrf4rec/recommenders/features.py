@@ -80,6 +80,19 @@ class ReadItems:
 
 
 @dataclass(frozen=True)
+class ItemTexts:
+    """The whole catalogue's texts as the recommender takes them in.
+
+    Attributes:
+        item: ``[i, c]``, adapted, or None.
+        match: ``[i, m]``, projected for the match, or None.
+    """
+
+    item: Tensor | None
+    match: Tensor | None
+
+
+@dataclass(frozen=True)
 class Texts:
     """Each text as the recommender takes it in: computed once a step, not once a candidate.
 
@@ -134,15 +147,18 @@ class TextFeatures(nn.Module):
         parts = (self.adaptor, self.from_text, self.match)
         return [weight for part in parts if part is not None for weight in part.parameters()]
 
-    def prepare(self, inputs: ListInputs) -> Prepared:
-        """Everything about the inputs that training does not change."""
+    def prepare(self, inputs: ListInputs, *, catalogue: bool = True) -> Prepared:
+        """Everything about the inputs that training does not change.
+
+        Args:
+            inputs: histories and text vectors.
+            catalogue: whether the items' texts are among it; not where `read_catalogue` has them.
+        """
         mask = inputs.history_items >= 0
         rated = mask & ~inputs.history_ratings.isnan()
         ratings = torch.where(rated, inputs.history_ratings, 0.0)
         mean = ratings.sum(1, keepdim=True) / rated.sum(1, keepdim=True).clamp_min(1)
-        item_text = user_text = None
-        if self.space is not None and "item" in self.kinds and inputs.item_knowledge is not None:
-            item_text = self.space.items(inputs.item_knowledge)
+        user_text = None
         if self.space is not None and "user" in self.kinds and inputs.user_knowledge is not None:
             silent = torch.zeros(1, self.space.out_dim)
             user_text = torch.cat([self.space.users(inputs.user_knowledge), silent])
@@ -150,28 +166,47 @@ class TextFeatures(nn.Module):
             inputs.history_items.clamp_min(0),
             mask,
             torch.where(rated, ratings - mean, 0.0),
-            item_text,
+            self._item_text(inputs) if catalogue else None,
             user_text,
         )
 
-    def read_texts(self, prepared: Prepared, rows: Tensor) -> Texts:
+    def read_catalogue(self, inputs: ListInputs) -> ItemTexts:
+        """Take in the whole catalogue's texts, for scoring: no list changes anything about them."""
+        return self._read_items(self._item_text(inputs))
+
+    def read_texts(
+        self, prepared: Prepared, rows: Tensor, catalogue: ItemTexts | None = None
+    ) -> Texts:
         """Take in the whole catalogue's texts and the given users' texts.
 
         Args:
             prepared: from `prepare`.
             rows: ``[r]`` user texts; -1: none.
+            catalogue: the former, from `read_catalogue`; None: from `prepared`.
         """
-        item = user = item_match = user_match = None
-        if self.adaptor is not None and prepared.item_text is not None:
-            item = self.from_text["item"](self.adaptor(prepared.item_text, "item"))
+        items = self._read_items(prepared.item_text) if catalogue is None else catalogue
+        user = user_match = None
         if self.adaptor is not None and prepared.user_text is not None:
             text = prepared.user_text[rows]
             adapted = self.from_text["user"](self.adaptor(text, "user"))
             user = torch.where((rows >= 0).unsqueeze(-1), adapted, 0.0)
-            if self.match is not None and prepared.item_text is not None:
-                item_match = self.match.item(prepared.item_text)
+            if self.match is not None and items.match is not None:
                 user_match = self.match.user(text)
-        return Texts(item, user, item_match, user_match)
+        return Texts(items.item, user, items.match, user_match)
+
+    def _item_text(self, inputs: ListInputs) -> Tensor | None:
+        """``[i, k]`` or None."""
+        if self.space is None or "item" not in self.kinds or inputs.item_knowledge is None:
+            return None
+        return self.space.items(inputs.item_knowledge)
+
+    def _read_items(self, text: Tensor | None) -> ItemTexts:
+        if self.adaptor is None or text is None:
+            return ItemTexts(None, None)
+        return ItemTexts(
+            self.from_text["item"](self.adaptor(text, "item")),
+            None if self.match is None else self.match.item(text),
+        )
 
 
 class CandidateFeatures(TextFeatures):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.errors import DataError, WorkspaceError
 from rlrf4rec.recommenders.base import Recommender
-from rlrf4rec.recommenders.features import Sizes
+from rlrf4rec.recommenders.features import ItemTexts, Sizes
 from rlrf4rec.recommenders.inputs import ListInputs, check_lists, check_range, check_rows
 from rlrf4rec.recommenders.registry import resolve_backbone
 from rlrf4rec.recommenders.sequential import SequentialRecommender
@@ -33,6 +33,53 @@ class Epoch:
 
     train_loss: float
     validation_loss: float | None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A recommender that has taken a catalogue's texts in: a call only touches its own readers.
+
+    Attributes:
+        model: in evaluation mode.
+        catalogue: the items' texts, from `TextFeatures.read_catalogue`.
+    """
+
+    model: Recommender
+    catalogue: ItemTexts
+
+    def score(
+        self, inputs: ListInputs, lists: CandidateLists, knowledge_rows: IntArray
+    ) -> Float32Array:
+        """`FittedRecommender.score`, to the last bit, for inputs of this catalogue.
+
+        Args:
+            inputs: histories and text vectors of the lists' users; the items' are not read.
+            lists: ``n`` lists of ``l`` candidates.
+            knowledge_rows: ``[n]`` or ``[n, s]``.
+
+        Returns:
+            ``[n, l]``, or ``[n, s, l]`` for ``[n, s]`` rows.
+
+        Raises:
+            DataError: indices out of range.
+        """
+        rows = knowledge_rows if knowledge_rows.ndim == 2 else knowledge_rows[:, None]
+        check_lists(lists, inputs, self.model.sizes.n_items)
+        check_rows(rows, lists, inputs)
+        scores = np.empty((len(lists), rows.shape[1], lists.items.shape[1]), dtype=np.float32)
+        batch_size = max(SCORING_CANDIDATES // max(scores[0:1].size, 1), 1)
+        wanted, local = np.unique(rows, return_inverse=True)
+        indices = (lists.user, lists.items, local.reshape(rows.shape))
+        features = self.model.features
+        with torch.no_grad():
+            prepared = features.prepare(inputs, catalogue=False)
+            texts = features.read_texts(prepared, torch.from_numpy(wanted), self.catalogue)
+            for start in range(0, len(lists), batch_size):
+                part = slice(start, start + batch_size)
+                users, items, texts_read = (torch.from_numpy(index[part]) for index in indices)
+                ranked = self.model.rank(prepared, texts, users, items, texts_read)
+                scores[part] = ranked.numpy()
+        return scores if knowledge_rows.ndim == 2 else scores[:, 0]
 
 
 @dataclass(frozen=True)
@@ -71,23 +118,17 @@ class FittedRecommender:
         Raises:
             DataError: indices out of range, or text vectors the model was not trained with.
         """
-        rows = knowledge_rows if knowledge_rows.ndim == 2 else knowledge_rows[:, None]
+        return self.scorer(inputs).score(inputs, lists, knowledge_rows)
+
+    def scorer(self, inputs: ListInputs) -> Scorer:
+        """Take the items' texts in, to score lists of one catalogue in many calls.
+
+        Raises:
+            DataError: text vectors the model was not trained with.
+        """
         self._check_texts(inputs)
-        check_lists(lists, inputs, self.model.sizes.n_items)
-        check_rows(rows, lists, inputs)
-        scores = np.empty((len(lists), rows.shape[1], lists.items.shape[1]), dtype=np.float32)
-        batch_size = max(SCORING_CANDIDATES // max(scores[0:1].size, 1), 1)
-        wanted, local = np.unique(rows, return_inverse=True)
-        indices = (lists.user, lists.items, local.reshape(rows.shape))
         with torch.no_grad():
-            prepared = self.model.features.prepare(inputs)
-            texts = self.model.features.read_texts(prepared, torch.from_numpy(wanted))
-            for start in range(0, len(lists), batch_size):
-                part = slice(start, start + batch_size)
-                users, items, texts_read = (torch.from_numpy(index[part]) for index in indices)
-                ranked = self.model.rank(prepared, texts, users, items, texts_read)
-                scores[part] = ranked.numpy()
-        return scores if knowledge_rows.ndim == 2 else scores[:, 0]
+            return Scorer(self.model, self.model.features.read_catalogue(inputs))
 
     def score_catalogue(
         self, inputs: ListInputs, users: IntArray, knowledge_rows: IntArray | None = None

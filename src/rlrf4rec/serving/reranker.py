@@ -64,7 +64,6 @@ class Reranker:
         text_vectors: Float32Array,
         text_rows: IntArray,
     ) -> None:
-        self._recommender = recommender
         # Without item texts the recommender knows the items it has met, and none after the last.
         n_items = recommender.model.sizes.n_items
         self._items = {item_id: item for item, item_id in enumerate(item_ids[:n_items])}
@@ -79,6 +78,7 @@ class Reranker:
             text_vectors if knowledge.user else None,
             n_items=n_items,
         )
+        self._scorer = recommender.scorer(self._inputs)
 
     @classmethod
     def load(cls, run_folder: Path | str) -> Reranker:
@@ -213,7 +213,7 @@ class Reranker:
         rows = np.where(texts >= 0, np.arange(n), -1)
         zeros = np.zeros(n, dtype=np.int64)
         lists = CandidateLists("request", np.arange(n), zeros, zeros, items, np.zeros_like(items))
-        return self._recommender.score(inputs, lists, rows)
+        return self._scorer.score(inputs, lists, rows)
 
     def _texts(self, rows: IntArray) -> torch.Tensor | None:
         """The readers' own text vectors ``[n, d]``, zero for those without a text."""
