@@ -22,11 +22,10 @@ from rlrf4rec.models import encoder_folder
 from rlrf4rec.records import Float32Array
 from rlrf4rec.workspace import fingerprint, readable_os_errors, write_aside
 
-_SEGMENT = 4096
-
-
 TORCH = "torch"
 OPENVINO = "openvino-"
+
+_SEGMENT = 4096
 
 
 class _Model(Protocol):
@@ -151,7 +150,7 @@ class KnowledgeEncoder:
 def encoding_path(device: str) -> str:
     """How texts are encoded here: ``torch``, ``openvino-bf16`` or ``openvino-f32``.
 
-    The same text has different vectors on different paths, in the last bits or in the third
+    The same text has different vectors on different paths, in the last bits or in the fourth
     decimal: vectors of several do not belong into one cache.
 
     Args:

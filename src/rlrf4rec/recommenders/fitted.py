@@ -61,7 +61,7 @@ class Scorer:
 
         The scores agree within 1e-6 and not to the last bit: texts are taken in all together here,
         only those that are wanted there, and a matrix product sums up in another order when it has
-        other rows beside. Taking in one text would cost half a forward pass of a list.
+        other rows beside. Taking in one text would cost a third of a list's forward pass.
 
         Args:
             lists: ``n`` lists of ``l`` candidates.
