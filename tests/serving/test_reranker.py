@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from finished_run import HISTORY_SIZE, N_ITEMS, TEXTLESS_USER, make_finished_run
 from rlrf4rec.errors import RequestError, WorkspaceError
+from rlrf4rec.recommenders import FittedRecommender, ListInputs
+from rlrf4rec.records import CandidateLists, Histories
 from rlrf4rec.serving import Ranking, RankRequest, Reranker
 
 CANDIDATES = ["i0", "i6", "i12", "i21", "i29"]
@@ -213,3 +216,19 @@ def test_no_language_model_and_no_encoder_are_loaded(folder: Path) -> None:
         [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_scores_are_those_of_the_recommender(folder: Path, reranker: Reranker) -> None:
+    """What serving takes in once, for all requests, changes no score."""
+    deployed = folder / "deployed"
+    stored = load_file(deployed / "vectors.safetensors")
+    histories = Histories(**load_file(deployed / "histories.safetensors"))
+    inputs = ListInputs.from_numpy(histories, stored["items"], stored["texts"])
+    plain = FittedRecommender.load(deployed / "recommender")
+    items = np.array([[int(item[1:]) for item in CANDIDATES]])
+    none = np.zeros(1, dtype=np.int64)
+    for user, row in enumerate(stored["rows"]):
+        lists = CandidateLists("request", np.array([user]), none, none, items, np.zeros_like(items))
+        expected = plain.score(inputs, lists, np.array([row]))[0].tolist()
+        ranking = scores(reranker.rerank(CANDIDATES, user_id=f"u{user}"))
+        assert ranking == pytest.approx(dict(zip(CANDIDATES, expected, strict=True)), abs=1e-6)

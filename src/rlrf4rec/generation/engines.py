@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Literal
 from rlrf4rec.config import MachineConfig
 from rlrf4rec.errors import MissingPartError
 from rlrf4rec.generation.base import Engine
-from rlrf4rec.models import cached_folder
-from rlrf4rec.workspace import fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,16 +79,10 @@ def open_engine(
         yield TransformersEngine(model_folder, dtype, choose_device(machine), eos)
         return
     from rlrf4rec.generation.openvino_engine import OpenVINOEngine, export_openvino
+    from rlrf4rec.openvino_export import cached_export
 
     if keep_export:
-        facts = [
-            (path.name, path.stat().st_size, path.stat().st_mtime_ns)
-            for path in sorted(model_folder.iterdir())
-        ]
-        folder = cached_folder(
-            f"openvino/{fingerprint([str(model_folder), facts])[:16]}",
-            lambda output: export_openvino(model_folder, output),
-        )
+        folder = cached_export(model_folder, lambda output: export_openvino(model_folder, output))
         yield OpenVINOEngine(folder, dtype, eos, machine.kv_cache_gb)
         return
     with TemporaryDirectory(prefix="rlrf4rec-export-") as temporary:

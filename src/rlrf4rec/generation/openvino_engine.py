@@ -8,8 +8,6 @@ batch, not even in bfloat16 (tests/generation/test_engines.py).
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -18,10 +16,7 @@ import numpy as np
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.errors import MissingPartError
 from rlrf4rec.generation.base import Request, Text, text_of
-
-# OpenVINO and its converter report each use to their maker, unasked. No setting turns that off, but
-# they do without the package that reports.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not installed
+from rlrf4rec.openvino_export import export
 
 _MAX_BATCHED_TOKENS = 2048
 _MAX_SEQUENCES = 256
@@ -115,7 +110,7 @@ def export_openvino(model_folder: Path, output: Path) -> None:
         MissingPartError: the package optimum-intel is not installed.
     """
     try:
-        from optimum.intel import OVModelForCausalLM
+        export("OVModelForCausalLM", model_folder, output)
     except ImportError as error:
         raise MissingPartError(
             "the package optimum-intel",
@@ -124,11 +119,4 @@ def export_openvino(model_folder: Path, output: Path) -> None:
         ) from error
     from transformers import AutoTokenizer
 
-    with warnings.catch_warnings():
-        # Tracing warns of Python values that are constant for a causal LLM.
-        warnings.simplefilter("ignore")
-        model = OVModelForCausalLM.from_pretrained(
-            model_folder, export=True, compile=False, load_in_8bit=False
-        )
-        model.save_pretrained(output)
-        AutoTokenizer.from_pretrained(model_folder).save_pretrained(output)
+    AutoTokenizer.from_pretrained(model_folder).save_pretrained(output)

@@ -10,22 +10,29 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from rlrf4rec.knowledge.lexical import LexicalSpace
+from rlrf4rec.knowledge.torch_encoder import TorchEncoder
 from rlrf4rec.models import encoder_folder
 from rlrf4rec.records import Float32Array
-from rlrf4rec.workspace import readable_os_errors, write_aside
+from rlrf4rec.workspace import fingerprint, readable_os_errors, write_aside
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+TORCH = "torch"
+OPENVINO = "openvino-"
 
-_GPU_BATCH = 64
 _SEGMENT = 4096
+
+
+class _Model(Protocol):
+    """A loaded encoder."""
+
+    def embed(self, texts: list[str]) -> Float32Array:
+        """``[len(texts), d]``, of unit length."""
 
 
 class TextEncoder:
@@ -33,7 +40,7 @@ class TextEncoder:
 
     Args:
         name: the encoder, see `rlrf4rec.models`.
-        cache: folder of the cached vectors; it belongs to this encoder alone.
+        cache: folder of the cached vectors; it belongs to this encoder and its `path` alone.
         device: ``cpu`` or ``cuda``.
         others: caches of other runs with this encoder. A segment of theirs is taken over when it
             holds exactly the texts that would be encoded together here, so that every vector is,
@@ -48,15 +55,19 @@ class TextEncoder:
         self._device = device
         self._others = tuple(others)
 
-    @cached_property
-    def _model(self) -> SentenceTransformer:
-        from sentence_transformers import SentenceTransformer
+    @property
+    def path(self) -> str:
+        """See `encoding_path`."""
+        return encoding_path(self._device)
 
-        return SentenceTransformer(
-            str(encoder_folder(self._name)),
-            device=self._device,
-            model_kwargs={"use_safetensors": True},
-        )
+    @cached_property
+    def _model(self) -> _Model:
+        folder = encoder_folder(self._name)
+        if self.path == TORCH:
+            return TorchEncoder(folder, self._device)
+        from rlrf4rec.knowledge.openvino_encoder import open_exported
+
+        return open_exported(folder, self.path.removeprefix(OPENVINO))
 
     def encode(
         self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None
@@ -68,8 +79,8 @@ class TextEncoder:
             on_progress: told how many of how many missing texts are done.
         """
         if not texts:
-            return self._embed([""])[:0]
-        known = self._load()
+            return self.embed([""])[:0]
+        known = self._cached()
         keys = [_key(text) for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         items = list(missing.items())
@@ -78,7 +89,7 @@ class TextEncoder:
             segment_keys = [key for key, _ in segment]
             vectors = self._borrowed(segment_keys)
             if vectors is None:
-                vectors = self._embed([text for _, text in segment])
+                vectors = self.embed([text for _, text in segment])
             with readable_os_errors(self._cache):
                 self._save(segment_keys, vectors)
             known.update(zip(segment_keys, vectors, strict=True))
@@ -86,20 +97,12 @@ class TextEncoder:
                 on_progress(start + len(segment), len(items))
         return np.stack([known[key] for key in keys])
 
-    def _embed(self, texts: list[str]) -> Float32Array:
-        vectors: Float32Array = self._model.encode(
-            # Tokenizers take no lone surrogates, which a text cut within a character ends with.
-            [text.encode("utf-8", "replace").decode() for text in texts],
-            # Padding and the size of a batch change the last bits of a vector. One by one, a text
-            # has the same vector whatever is encoded with it: on a CPU that costs little.
-            batch_size=1 if self._device == "cpu" else _GPU_BATCH,
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        ).astype(np.float32)
-        return vectors
+    def embed(self, texts: list[str]) -> Float32Array:
+        """`encode` without the cache."""
+        # Tokenizers take no lone surrogates, which a text cut within a character ends with.
+        return self._model.embed([text.encode("utf-8", "replace").decode() for text in texts])
 
-    def _load(self) -> dict[bytes, Float32Array]:
+    def _cached(self) -> dict[bytes, Float32Array]:
         known: dict[bytes, Float32Array] = {}
         for path in sorted(self._cache.glob("*.safetensors")):
             segment = _read_segment(path)
@@ -142,6 +145,28 @@ class KnowledgeEncoder:
         if self._lexical is None:
             return dense
         return np.concatenate([dense, self._lexical.encode(texts)], axis=1)
+
+
+def encoding_path(device: str) -> str:
+    """How texts are encoded here: ``torch``, ``openvino-bf16`` or ``openvino-f32``.
+
+    The same text has different vectors on different paths, in the last bits or in the fourth
+    decimal: vectors of several do not belong into one cache.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+    if device != "cpu":
+        return TORCH
+    from rlrf4rec.knowledge.openvino_encoder import best_precision, is_installed
+
+    return f"{OPENVINO}{best_precision()}" if is_installed() else TORCH
+
+
+def cache_name(encoder: str, path: str) -> str:
+    """The folder of an encoder's vectors that were computed on a path."""
+    name = fingerprint(encoder)[:12]
+    return name if path == TORCH else f"{name}-{path}"
 
 
 def _segment_name(keys: list[bytes]) -> str:

@@ -96,6 +96,20 @@ class Texts:
     user_match: Tensor | None
 
 
+def prepare_histories(items: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`Prepared.history_items`, `Prepared.history_mask` and `Prepared.history_ratings`.
+
+    Args:
+        items: ``[u, h]``, padded with -1.
+        ratings: ``[u, h]``, NaN where there is none.
+    """
+    mask = items >= 0
+    rated = mask & ~ratings.isnan()
+    known = torch.where(rated, ratings, 0.0)
+    mean = known.sum(1, keepdim=True) / rated.sum(1, keepdim=True).clamp_min(1)
+    return items.clamp_min(0), mask, torch.where(rated, known - mean, 0.0)
+
+
 class TextFeatures(nn.Module):
     """How any recommender takes text in: its space, adaptor and learned match."""
 
@@ -136,23 +150,14 @@ class TextFeatures(nn.Module):
 
     def prepare(self, inputs: ListInputs) -> Prepared:
         """Everything about the inputs that training does not change."""
-        mask = inputs.history_items >= 0
-        rated = mask & ~inputs.history_ratings.isnan()
-        ratings = torch.where(rated, inputs.history_ratings, 0.0)
-        mean = ratings.sum(1, keepdim=True) / rated.sum(1, keepdim=True).clamp_min(1)
         item_text = user_text = None
         if self.space is not None and "item" in self.kinds and inputs.item_knowledge is not None:
             item_text = self.space.items(inputs.item_knowledge)
         if self.space is not None and "user" in self.kinds and inputs.user_knowledge is not None:
             silent = torch.zeros(1, self.space.out_dim)
             user_text = torch.cat([self.space.users(inputs.user_knowledge), silent])
-        return Prepared(
-            inputs.history_items.clamp_min(0),
-            mask,
-            torch.where(rated, ratings - mean, 0.0),
-            item_text,
-            user_text,
-        )
+        histories = prepare_histories(inputs.history_items, inputs.history_ratings)
+        return Prepared(*histories, item_text, user_text)
 
     def read_texts(self, prepared: Prepared, rows: Tensor) -> Texts:
         """Take in the whole catalogue's texts and the given users' texts.

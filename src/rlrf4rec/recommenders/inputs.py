@@ -134,12 +134,13 @@ def check_range(name: str, values: IntArray, end: int, lowest: int = 0) -> None:
     Raises:
         DataError: naming the first that does not.
     """
+    if not values.size or (values.min() >= lowest and values.max() < end):
+        return
     wrong = np.argwhere((values < lowest) | (values >= end))
-    if len(wrong):
-        where = tuple(int(part) for part in wrong[0])
-        raise DataError(
-            f"{name} between {lowest} and {end - 1}",
-            found=f"{int(values[where])} at {where}",
-            remedy="Lists, histories and text vectors must come from the same data set, and lists "
-            "must be full: rank lists of different lengths in separate calls.",
-        )
+    where = tuple(int(part) for part in wrong[0])
+    raise DataError(
+        f"{name} between {lowest} and {end - 1}",
+        found=f"{int(values[where])} at {where}",
+        remedy="Lists, histories and text vectors must come from the same data set, and lists "
+        "must be full: rank lists of different lengths in separate calls.",
+    )

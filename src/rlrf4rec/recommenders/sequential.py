@@ -36,11 +36,12 @@ class SequenceFeatures(TextFeatures):
         self.dropout = nn.Dropout(config.dropout)
         self._hear_texts(config, knowledge, sizes, dim)
 
-    def items(self, texts: Texts) -> Tensor:
-        """Every item's vector, ``[i, e]``."""
-        return self.item.weight if texts.item is None else self.item.weight + texts.item
+    def items(self, texts: Texts, items: Tensor | None = None) -> Tensor:
+        """The vectors of items ``[...]``, ``[..., e]``; None: of every item, ``[i, e]``."""
+        vectors = _rows(self.item.weight, items)
+        return vectors if texts.item is None else vectors + _rows(texts.item, items)
 
-    def read(self, vectors: Tensor, items: Tensor, ratings: Tensor) -> Tensor:
+    def read(self, texts: Texts, items: Tensor, ratings: Tensor) -> Tensor:
         """What an encoder is given of sequences ``[b, h]``: ``[b, h, e]``.
 
         A rating turns and scales the read item's vector, as in target attention: an item that the
@@ -48,7 +49,7 @@ class SequenceFeatures(TextFeatures):
         """
         # Scaled as in the paper (section III-A of SASRec's code): small embeddings would drown in
         # the places.
-        read = embedding(items, vectors) * vectors.shape[1] ** 0.5
+        read = self.items(texts, items) * self.item.embedding_dim**0.5
         rating = ratings.unsqueeze(-1)
         heard: Tensor = self.dropout(read * (1 + self.rating_weight * rating))
         return heard + rating * self.rating_key
@@ -78,7 +79,7 @@ class SequentialRecommender(Recommender):
 
     def states(self, texts: Texts, items: Tensor, ratings: Tensor) -> Tensor:
         """The state after each item of sequences ``[b, h]``, ``[b, h, e]``."""
-        return self.encode(self.features.read(self.features.items(texts), items, ratings))
+        return self.encode(self.features.read(texts, items, ratings))
 
     def rank(
         self, prepared: Prepared, texts: Texts, users: Tensor, items: Tensor, rows: Tensor
@@ -87,7 +88,7 @@ class SequentialRecommender(Recommender):
         # Each user is read once, however many lists there are.
         readers, local = torch.unique(users, return_inverse=True)
         wanted = self.user_vectors(texts, self.last_states(prepared, texts, readers)[local], rows)
-        offered = embedding(items, self.item_vectors(texts))
+        offered = self.item_vectors(texts, items)
         bias = self.features.item_bias(items).transpose(1, 2)
         scores: Tensor = wanted @ offered.transpose(1, 2) + bias
         return scores
@@ -126,13 +127,21 @@ class SequentialRecommender(Recommender):
         weighted = texts.user_match[rows] * match.weight / match.dim**0.5
         return torch.cat([wanted, weighted], dim=-1)
 
-    def item_vectors(self, texts: Texts) -> Tensor:
-        """Every item's vector and its text's projection for the match, ``[i, e + m]``."""
-        vectors = self.features.items(texts)
+    def item_vectors(self, texts: Texts, items: Tensor | None = None) -> Tensor:
+        """Vectors of items ``[...]`` and their texts' projections for the match, ``[..., e + m]``.
+
+        None: of every item, ``[i, e + m]``. A list of candidates touches its own items only.
+        """
+        vectors = self.features.items(texts, items)
         match = self.features.match
         if match is None:
             return vectors
-        described = texts.item_match
-        if described is None:
-            described = vectors.new_zeros(len(vectors), match.dim)
+        if texts.item_match is None:
+            described = vectors.new_zeros(*vectors.shape[:-1], match.dim)
+        else:
+            described = _rows(texts.item_match, items)
         return torch.cat([vectors, described], dim=-1)
+
+
+def _rows(table: Tensor, items: Tensor | None) -> Tensor:
+    return table if items is None else embedding(items, table)

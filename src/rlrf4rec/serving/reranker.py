@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -27,12 +26,14 @@ class _Reading:
     """What is known of a request's reader.
 
     Attributes:
+        user: whose history is stored; -1: it came with the request, or there is none.
         items: read items, oldest first.
         ratings: of these, NaN where there is none.
         text: row of the text vectors, -1 for none.
         n_unknown: read items that were passed over.
     """
 
+    user: int
     items: IntArray
     ratings: Float32Array
     text: int
@@ -64,7 +65,6 @@ class Reranker:
         text_vectors: Float32Array,
         text_rows: IntArray,
     ) -> None:
-        self._recommender = recommender
         # Without item texts the recommender knows the items it has met, and none after the last.
         n_items = recommender.model.sizes.n_items
         self._items = {item_id: item for item, item_id in enumerate(item_ids[:n_items])}
@@ -72,12 +72,14 @@ class Reranker:
         self._histories = histories
         knowledge = recommender.knowledge
         self._text_rows = text_rows if knowledge.user else np.full_like(text_rows, -1)
-        # Everything but the readers, who change with every call.
-        self._inputs = ListInputs.from_numpy(
-            histories,
-            item_vectors if knowledge.item else None,
-            text_vectors if knowledge.user else None,
-            n_items=n_items,
+        # Taken in once: a request then costs little but its own list.
+        self._scorer = recommender.scorer(
+            ListInputs.from_numpy(
+                histories,
+                item_vectors if knowledge.item else None,
+                text_vectors if knowledge.user else None,
+                n_items=n_items,
+            )
         )
 
     @classmethod
@@ -173,6 +175,7 @@ class Reranker:
         if user is not None and request.history is None:
             length = int(self._histories.lengths[user])
             return _Reading(
+                user,
                 self._histories.items[user, :length],
                 self._histories.ratings[user, :length],
                 text,
@@ -187,6 +190,7 @@ class Reranker:
         # Training never saw a longer history.
         kept = read[-self._histories.items.shape[1] :]
         return _Reading(
+            PADDING,
             np.array([item for item, _ in kept], dtype=np.int64),
             np.array([rating for _, rating in kept], dtype=np.float32),
             text,
@@ -196,43 +200,34 @@ class Reranker:
     def _score(self, readings: list[_Reading], candidates: list[list[str]]) -> Float32Array:
         """Scores ``[n, l]`` of lists of one length."""
         n = len(readings)
-        shape = (n, self._histories.items.shape[1])
-        read = np.full(shape, PADDING, dtype=np.int64)
+        users = np.array([reading.user for reading in readings])
+        histories = None
+        if users.min() < 0:
+            users, histories = np.arange(n), self._given(readings)
+        items = np.array([[self._items[item] for item in row] for row in candidates])
+        zeros = np.zeros(n, dtype=np.int64)
+        lists = CandidateLists("request", users, zeros, zeros, items, np.zeros_like(items))
+        texts = np.array([reading.text for reading in readings])
+        return self._scorer.score(lists, texts, histories)
+
+    def _given(self, readings: list[_Reading]) -> Histories:
+        """The histories of these readings, in their order."""
+        shape = (len(readings), self._histories.items.shape[1])
+        items = np.full(shape, PADDING, dtype=np.int64)
         ratings = np.full(shape, np.nan, dtype=np.float32)
         for row, reading in enumerate(readings):
-            read[row, : len(reading.items)] = reading.items
+            items[row, : len(reading.items)] = reading.items
             ratings[row, : len(reading.items)] = reading.ratings
-        texts = np.array([reading.text for reading in readings])
-        inputs = dataclasses.replace(
-            self._inputs,
-            history_items=torch.from_numpy(read),
-            history_ratings=torch.from_numpy(ratings),
-            user_knowledge=self._texts(texts),
-        )
-        items = np.array([[self._items[item] for item in row] for row in candidates])
-        rows = np.where(texts >= 0, np.arange(n), -1)
-        zeros = np.zeros(n, dtype=np.int64)
-        lists = CandidateLists("request", np.arange(n), zeros, zeros, items, np.zeros_like(items))
-        return self._recommender.score(inputs, lists, rows)
-
-    def _texts(self, rows: IntArray) -> torch.Tensor | None:
-        """The readers' own text vectors ``[n, d]``, zero for those without a text."""
-        vectors = self._inputs.user_knowledge
-        if vectors is None:
-            return None
-        chosen = torch.zeros(len(rows), vectors.shape[1])
-        present = torch.from_numpy(rows >= 0)
-        chosen[present] = vectors[torch.from_numpy(rows)[present]]
-        return chosen
+        return Histories(items, ratings, np.array([len(reading.items) for reading in readings]))
 
 
 def _order(candidates: Sequence[str], scores: dict[str, float]) -> tuple[Ranked, ...]:
     """Best first; equal scores, and then unknown items, in the order given."""
-    known = sorted((item for item in candidates if item in scores), key=lambda item: -scores[item])
+    known = [item for item in candidates if item in scores]
     unknown = [item for item in candidates if item not in scores]
-    return tuple(
-        Ranked(item, scores.get(item), rank) for rank, item in enumerate([*known, *unknown], 1)
-    )
+    # Reversed, sorting keeps the order of equals, too.
+    ordered = [*sorted(known, key=scores.__getitem__, reverse=True), *unknown]
+    return tuple(map(Ranked, ordered, map(scores.get, ordered), itertools.count(1)))
 
 
 def _batches(lengths: list[int]) -> Iterator[list[int]]:

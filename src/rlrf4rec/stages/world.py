@@ -20,7 +20,7 @@ from rlrf4rec.data import (
 )
 from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.generation.engines import available_device
-from rlrf4rec.knowledge.encoder import KnowledgeEncoder, TextEncoder
+from rlrf4rec.knowledge.encoder import KnowledgeEncoder, TextEncoder, cache_name, encoding_path
 from rlrf4rec.knowledge.lexical import LexicalSpace
 from rlrf4rec.knowledge.texts import item_texts, practice_texts
 from rlrf4rec.models import language_model_folder
@@ -37,7 +37,7 @@ from rlrf4rec.records import (
     IntArray,
 )
 from rlrf4rec.stages.retrieving import retrieve_candidates, retrieve_lists
-from rlrf4rec.workspace import Stage, StageWriter, Workspace, fingerprint
+from rlrf4rec.workspace import Stage, StageWriter, Workspace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -110,11 +110,12 @@ class World:
     def encoder(self) -> KnowledgeEncoder:
         """From texts to vectors, with the run's cache."""
         knowledge = self.config.knowledge
+        device = available_device(self.config.machine)
         cache, *others = (
-            folder / "vectors" / fingerprint(knowledge.encoder)[:12]
+            folder / "vectors" / cache_name(knowledge.encoder, encoding_path(device))
             for folder in (self.workspace.folder, *self.workspace.siblings)
         )
-        dense = TextEncoder(knowledge.encoder, cache, available_device(self.config.machine), others)
+        dense = TextEncoder(knowledge.encoder, cache, device, others)
         if not knowledge.lexical_dim:
             return KnowledgeEncoder(dense, None)
         return KnowledgeEncoder(
