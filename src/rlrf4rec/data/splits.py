@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import polars as pl
 
 from rlrf4rec.config import Config, ListKind, ListsConfig
 from rlrf4rec.data.retrieved import Retrieved
@@ -29,15 +30,17 @@ from rlrf4rec.records import (
 
 def reading_histories(dataset: Dataset, lists: ListsConfig) -> Histories:
     """Every user's first min(ceil(n / 2), max_reading) interactions."""
-    user, item, rating, position = log_columns(dataset)
+    log = dataset.interactions
+    user, position = log["user"].to_numpy(), log["position"].to_numpy()
     counts = np.bincount(user, minlength=dataset.n_users)
     lengths = np.minimum((counts + 1) // 2, lists.max_reading)
-    shape = (dataset.n_users, int(lengths.max(initial=0)))
-    items = np.full(shape, PADDING, dtype=np.int64)
-    ratings = np.full(shape, np.nan, dtype=np.float32)
-    read = position < lengths[user]
-    items[user[read], position[read]] = item[read]
-    ratings[user[read], position[read]] = rating[read]
+    # The log is sorted by user and position, as the cells of a matrix are by row and column.
+    read = position < np.repeat(lengths.astype(position.dtype), counts)
+    filled = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    items = np.full(filled.shape, PADDING, dtype=np.int64)
+    items[filled] = log["item"].to_numpy()[read]
+    ratings = np.full(filled.shape, np.nan, dtype=np.float32)
+    ratings[filled] = _ratings(log)[read]
     return Histories(items, ratings, lengths)
 
 
@@ -188,8 +191,11 @@ def log_columns(dataset: Dataset) -> tuple[IntArray, IntArray, Float32Array, Int
     user, item, position = (
         log[column].to_numpy().astype(np.int64) for column in ("user", "item", "position")
     )
-    rating = log["rating"].cast(float).fill_null(float("nan")).to_numpy().astype(np.float32)
-    return user, item, rating, position
+    return user, item, _ratings(log), position
+
+
+def _ratings(log: pl.DataFrame) -> Float32Array:
+    return log["rating"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
 
 
 def _weights(kind: ListKind, item: IntArray, n_items: int) -> FloatArray:
