@@ -108,10 +108,11 @@ def _choose_users(log: Log, config: Config, dropped: Counts) -> pl.DataFrame:
     """``user``, ``before`` (the number in the log), ``user_id`` of the users that have both
     something to read and a list to rank.
     """
-    sizes = log.rows.group_by(before="user").agg(n=pl.len().cast(pl.Int64))
+    sizes = np.bincount(log.rows["user"].to_numpy(), minlength=len(log.user_ids))
+    users = pl.DataFrame({"user_id": log.user_ids, "n": sizes}).with_row_index("before")
     enough = pl.col("n") >= needed_interactions(config.lists)
-    users = drop(sizes, ~enough, "user with too little history", dropped)
-    users = users.select("before", user_id=log.user_ids.gather(users["before"]))
+    left = users.filter(pl.col("n") > 0)
+    users = drop(left, ~enough, "user with too little history", dropped).drop("n")
     limit = config.data.max_users
     if limit is not None and users.height > limit:
         count(users.height - limit, "user not in the sample (data.max_users)", dropped)

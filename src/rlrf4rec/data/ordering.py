@@ -19,7 +19,7 @@ def sort_within(
 
     Args:
         group: ``[k]``, ascending from 0 or above; a group's members stand together.
-        payload: ``[k]``, ascending within the group; indices into the keys.
+        payload: ``[k]``, ascending within the group; indices into the keys. Is overwritten.
         keys: at least one; numbers without NaN.
 
     Returns:
@@ -30,6 +30,8 @@ def sort_within(
 
     first = _from_zero(keys[0][payload])
     starts = np.searchsorted(group, np.arange(group[-1] + 2 if len(group) else 1))
+    if len(group) < 2**31:
+        starts = starts.astype(first.dtype)  # scipy wants one type, and would take the larger
     # A matrix with a row a group and a column a key: its rows are sorted in place, each by itself.
     shape = (len(starts) - 1, int(first.max(initial=0)) + 1)
     matrix = csr_array((payload, first, starts), shape=shape)
