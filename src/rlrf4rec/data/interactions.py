@@ -31,6 +31,8 @@ Values = npt.NDArray[Any]
 # By what a user's interactions are ordered, and how it is read; without any: the file's order.
 ORDER = {"timestamp": parse_times, "position": parse_integers}
 
+_PIECE = 1_000_000
+
 
 @dataclass(frozen=True)
 class Log:
@@ -106,8 +108,9 @@ def renumber(numbers: pl.Series, before: pl.Series, after: pl.Series) -> pl.Seri
 
 def _group_by_user(table: RawTable) -> tuple[pl.DataFrame, BoolArray]:
     """``user``, ``user_id``, ``row`` (a list, ascending); and which rows ``[n]`` have no user."""
-    log = pl.DataFrame({"stored": id_values(table, "user_id")}).with_row_index("row")
-    users = log.group_by("stored").agg("row")
+    # In one piece: grouping would make that too, and keep the file's pieces beside it.
+    users = pl.DataFrame({"stored": id_values(table, "user_id").rechunk()}).with_row_index("row")
+    users = users.group_by("stored").agg("row")
     users = users.select("row", user_id=id_texts(users["stored"]))
     missing = np.zeros(table.height, dtype=np.bool_)
     missing[_flat(users.filter(pl.col("user_id").is_null()))] = True
@@ -127,8 +130,11 @@ def _find_items(table: RawTable, items: pl.DataFrame) -> tuple[Values, BoolArray
         distinct = values.unique()
         texts = pl.DataFrame({"stored": distinct, "item_id": id_texts(distinct)})
         known = texts.join(items, on="item_id").select("item", "stored")
-    found = values.to_frame("stored").join(known, on="stored", how="left", maintain_order="left")
-    item = found["item"]
+    # Piece by piece: what a join needs besides its result is as large as the column.
+    item = pl.concat(
+        piece.join(known, on="stored", how="left", maintain_order="left")["item"]
+        for piece in values.to_frame("stored").iter_slices(_PIECE)
+    )
     nowhere = item.is_null().arg_true()
     blank = id_texts(values.gather(nowhere)).is_null()
     missing, unknown = np.zeros((2, len(item)), dtype=np.bool_)
@@ -141,7 +147,8 @@ def _present(values: pl.Series, name: str, kept: BoolArray, dropped: Counts) -> 
     """The values; rows without one are left out of ``kept``."""
     if values.null_count():
         _leave_out(kept, values.is_null().to_numpy(), f"missing {name}", dropped)
-        values = values.fill_null(0)
+        # With a value that is there: the range of the column tells how it is sorted.
+        values = values.fill_null(strategy="min").fill_null(0)
     return values.to_numpy()
 
 

@@ -28,7 +28,7 @@ def sort_within(
     """
     from scipy.sparse import csr_array  # slow to import
 
-    first = _from_zero(keys[0][payload])
+    first = _from_zero(keys[0])[payload]
     starts = np.searchsorted(group, np.arange(group[-1] + 2 if len(group) else 1))
     if len(group) < 2**31:
         starts = starts.astype(first.dtype)  # scipy wants one type, and would take the larger
