@@ -62,7 +62,7 @@ def vs_pandas() -> Row:
 
 def _row(rounds: list[dict[str, Measured]], parts: dict[int, Measured]) -> Row:
     def median(way: str, value: str) -> float:
-        return statistics.median(getattr(ways[way], value) for ways in rounds)
+        return float(statistics.median(getattr(ways[way], value) for ways in rounds))
 
     def ratios(way: str) -> list[float]:
         return [ways[way].seconds / ways["ours"].seconds for ways in rounds]
