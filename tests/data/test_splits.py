@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from rlrf4rec.config import Config, parse_config
 from rlrf4rec.data import candidate_lists, popularity, reading_histories
+from rlrf4rec.data.splits import _Negatives, _Supply
 from rlrf4rec.errors import DataError
-from rlrf4rec.records import PADDING, CandidateLists, Dataset
+from rlrf4rec.records import PADDING, CandidateLists, Dataset, FloatArray, IntArray
 
 
 def config(**lists: object) -> Config:
@@ -250,3 +251,37 @@ def test_nothing_leaks(logs, chunk_size, max_reading, partial, kind, seed) -> No
             assert not (set(candidates) - chunk) & set(items)
             positives = {c for c, y in zip(candidates, of_user.labels[row], strict=True) if y}
             assert positives <= chunk
+
+
+@pytest.mark.parametrize("n_items", [6, 40, 1000])
+def test_negatives_are_those_of_a_pass_over_the_catalogue(n_items: int) -> None:
+    """The same numbers drawn, looked up among the items left instead of around those gone."""
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        weights = rng.integers(0, 1 + 10 ** rng.integers(1, 6), n_items).astype(np.float64)
+        touched = rng.integers(0, n_items, rng.integers(0, n_items // 2))
+        negatives = _Negatives(_Supply(weights), touched)
+        left = weights.copy()
+        left[touched] = 0
+        items = np.flatnonzero(left)
+        assert len(negatives) == len(items)
+        count = min(len(items), int(rng.integers(0, 8)))
+        found = negatives.draw(np.random.default_rng([seed]), count)
+        assert found.tolist() == drawn_among(
+            items, left[items], np.random.default_rng([seed]), count
+        )
+
+
+def drawn_among(
+    items: IntArray, weights: FloatArray, rng: np.random.Generator, count: int
+) -> list[int]:
+    if not count:
+        return []
+    sums = np.cumsum(weights)
+    places = np.searchsorted(sums, rng.random(4 * count) * sums[-1], side="right")
+    chosen = list(dict.fromkeys(np.minimum(places, len(items) - 1).tolist()))[:count]
+    if missing := count - len(chosen):
+        arrival = rng.exponential(size=len(items)) / weights
+        arrival[chosen] = np.inf
+        chosen += np.argsort(arrival, kind="stable")[:missing].tolist()
+    return items[chosen].tolist()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
 from rlrf4rec.errors import DataError
+
+PARQUET = (".parquet", ".pq")
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,8 @@ class RawTable:
 
     Attributes:
         path: the file.
-        frame: its columns, under the names `cleaning` knows (``user_id``, ``rating``, …).
+        frame: its columns, under the names `cleaning` knows (``user_id``, ``rating``, …). Values
+            are taken by `column`, which also knows how to get those that are not in memory.
         first_row: the file's number of the frame's first row: 2 below a header, else 1.
         names: what a column is called in the file, where that differs.
     """
@@ -30,10 +37,65 @@ class RawTable:
 
     def place(self, index: int, column: str) -> str:
         """File, row, column and value of one cell, for an error message."""
-        value = str(self.frame[column][index])
+        value = str(self.column(column)[index])
         shown = value if len(value) <= 80 else value[:77] + "..."
         name = self.names.get(column, column)
         return f"{self.path}, row {self.first_row + index}, column {name!r}, value {shown!r}"
+
+    @property
+    def height(self) -> int:
+        """The number of rows."""
+        return self.frame.height
+
+    def column(self, name: str) -> pl.Series:
+        """One column's values."""
+        return self.frame[name]
+
+    def select(self, names: Mapping[str, str]) -> RawTable:
+        """Some columns under known names: known name to the file's name."""
+        return replace(self, frame=_select(self.frame, names), names=names)
+
+
+@dataclass(frozen=True)
+class ParquetTable(RawTable):
+    """A Parquet file whose columns are read when asked for, and not kept.
+
+    A large log's ids are coded one column after the other: as text they would need several times
+    the memory of everything else.
+
+    Attributes:
+        frame: the columns' names and types, without rows.
+        stored: the file's columns.
+        rows: their length.
+    """
+
+    stored: pl.LazyFrame = field(default_factory=pl.LazyFrame)
+    rows: int = 0
+
+    @property
+    def height(self) -> int:
+        return self.rows
+
+    def column(self, name: str) -> pl.Series:
+        """Read one column.
+
+        Raises:
+            DataError: unreadable content.
+        """
+        with _readable(self.path):
+            return self.stored.select(name).collect().to_series()
+
+    def select(self, names: Mapping[str, str]) -> ParquetTable:
+        return replace(
+            self,
+            frame=_select(self.frame, names),
+            stored=_select(self.stored, names),
+            names=names,
+        )
+
+
+def _select(frame: Frame, names: Mapping[str, str]) -> Frame:
+    return frame.select(pl.col(name).alias(known) for known, name in names.items())
 
 
 @dataclass(frozen=True)
@@ -68,6 +130,24 @@ def require_file(path: Path) -> None:
         )
 
 
+def open_table(path: Path) -> RawTable:
+    """As `read_table`; of a Parquet file only the names and the types are read by now.
+
+    Raises:
+        DataError: see `read_table`; a column's content is first looked at when it is read.
+    """
+    if path.suffix.lower() not in PARQUET:
+        return read_table(path)
+    require_file(path)
+    with _readable(path):
+        stored = pl.scan_parquet(path)
+        frame = pl.DataFrame(schema=stored.collect_schema())
+        rows = stored.select(pl.len()).collect().item()
+    if not rows:
+        raise _no_rows(path)
+    return ParquetTable(path, frame, stored=stored, rows=rows)
+
+
 def read_table(path: Path) -> RawTable:
     """Read a Parquet file (``.parquet``, ``.pq``), a TSV (``.tsv``) or a CSV (any other name).
 
@@ -78,13 +158,23 @@ def read_table(path: Path) -> RawTable:
     """
     require_file(path)
     suffix = path.suffix.lower()
-    try:
-        if suffix in (".parquet", ".pq"):
+    with _readable(path):
+        if suffix in PARQUET:
             table = RawTable(path, pl.read_parquet(path))
         else:
             separator = "\t" if suffix == ".tsv" else ","
             frame = pl.read_csv(path, separator=separator, infer_schema=False)
             table = RawTable(path, frame, first_row=2)
+    if not table.height:
+        raise _no_rows(path)
+    return table
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what polars says of a broken or empty file into a `DataError`."""
+    try:
+        yield
     except pl.exceptions.NoDataError as error:
         raise _no_rows(path) from error
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
@@ -94,9 +184,6 @@ def read_table(path: Path) -> RawTable:
             found=f"{path}: {reason}",
             remedy="Mend the file, or save it again in one of these formats.",
         ) from error
-    if not table.frame.height:
-        raise _no_rows(path)
-    return table
 
 
 def read_delimited(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import polars as pl
 
 from rlrf4rec.config import Config, ListKind, ListsConfig
 from rlrf4rec.data.retrieved import Retrieved
@@ -29,15 +30,17 @@ from rlrf4rec.records import (
 
 def reading_histories(dataset: Dataset, lists: ListsConfig) -> Histories:
     """Every user's first min(ceil(n / 2), max_reading) interactions."""
-    user, item, rating, position = log_columns(dataset)
+    log = dataset.interactions
+    user, position = log["user"].to_numpy(), log["position"].to_numpy()
     counts = np.bincount(user, minlength=dataset.n_users)
     lengths = np.minimum((counts + 1) // 2, lists.max_reading)
-    shape = (dataset.n_users, int(lengths.max(initial=0)))
-    items = np.full(shape, PADDING, dtype=np.int64)
-    ratings = np.full(shape, np.nan, dtype=np.float32)
-    read = position < lengths[user]
-    items[user[read], position[read]] = item[read]
-    ratings[user[read], position[read]] = rating[read]
+    # The log is sorted by user and position, as the cells of a matrix are by row and column.
+    read = position < np.repeat(lengths.astype(position.dtype), counts)
+    filled = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    items = np.full(filled.shape, PADDING, dtype=np.int64)
+    items[filled] = log["item"].to_numpy()[read]
+    ratings = np.full(filled.shape, np.nan, dtype=np.float32)
+    ratings[filled] = _ratings(log)[read]
     return Histories(items, ratings, lengths)
 
 
@@ -89,7 +92,7 @@ def candidate_lists(
     user, item, rating, _ = log_columns(dataset)
     # The log's ratings are f32: 4.1 in f32 is below 4.1 in f64.
     positive = np.isnan(rating) | (rating >= np.float32(config.data.positive_rating))
-    weights = _weights(kind, item, dataset.n_items)
+    supply = _Supply(_weights(kind, item, dataset.n_items))
     ends = np.cumsum(np.bincount(user, minlength=dataset.n_users)).tolist()
     user_ids = dataset.users["user_id"].to_list()
     heads: list[tuple[int, int, int]] = []
@@ -99,7 +102,7 @@ def candidate_lists(
     for number, end in enumerate(ends):
         touched, liked = item[start:end], positive[start:end]
         start = end
-        own = weights if retrieved is None else retrieved.pool(number)
+        own = supply if retrieved is None else _Supply(retrieved.pool(number))
         negatives = _Negatives(own, touched)
         name = stable_hash(user_ids[number])
         for chunk, span in enumerate(_chunks(len(touched), lists)):
@@ -110,9 +113,11 @@ def candidate_lists(
             missing = lists.list_size - len(items)
             if len(negatives) < missing:
                 raise _too_few(user_ids[number], len(negatives), missing, dataset.n_items, kind)
-            chunk_labels = np.pad(chunk_labels, (0, missing))
+            chunk_labels = np.concatenate([chunk_labels, np.zeros(missing, dtype=np.int64)])
             for draw in range(draws):
-                rng = np.random.default_rng([seed, name, chunk, draw])
+                # Handed over as a sequence, it is made in half the time, and is the same.
+                entropy = np.random.SeedSequence([seed, name, chunk, draw])
+                rng = np.random.default_rng(entropy)
                 full = np.concatenate([items, negatives.draw(rng, missing)])
                 order = rng.permutation(lists.list_size)
                 heads.append((number, chunk, draw))
@@ -148,18 +153,33 @@ def popularity(
     return np.bincount(item[counted], minlength=dataset.n_items).astype(np.float64)
 
 
-class _Negatives:
-    """The items a user never touched, drawn in proportion to their weights."""
+class _Supply:
+    """Items to draw from, in proportion to their weights ``[i]``, which are whole numbers."""
 
-    def __init__(self, weights: FloatArray, touched: IntArray) -> None:
-        left = weights.copy()
-        left[touched] = 0
-        self._items: IntArray = np.flatnonzero(left)
-        self._weights: FloatArray = left[self._items]
-        self._cumulative: FloatArray = np.cumsum(self._weights)
+    def __init__(self, weights: FloatArray) -> None:
+        self.weights = weights
+        self.cumulative: FloatArray = np.cumsum(weights)
+        self.size = int(np.count_nonzero(weights))
+
+
+class _Negatives:
+    """The items of a supply that a user never touched.
+
+    Finding one takes no pass over the catalogue: only the touched items are looked at, for what
+    their weights take away from the supply's sums. With whole weights these sums are exact.
+    """
+
+    def __init__(self, supply: _Supply, touched: IntArray) -> None:
+        self._supply = supply
+        touched = np.unique(touched)
+        self._touched: IntArray = touched[supply.weights[touched] > 0]
+        gone = np.cumsum(supply.weights[self._touched])
+        self._gone: FloatArray = np.concatenate([[0.0], gone])
+        # What is left of the sum up to each touched item.
+        self._left: FloatArray = supply.cumulative[self._touched] - gone
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._supply.size - len(self._touched)
 
     def draw(self, rng: np.random.Generator, count: int) -> IntArray:
         """``count`` distinct items, each drawn in proportion to the weights that are left.
@@ -169,17 +189,29 @@ class _Negatives:
         rest comes from exponential races over the items left (Efraimidis and Spirakis, 2006),
         which have the same distribution.
         """
-        points = rng.random(4 * count) * self._cumulative[-1] if count else np.empty(0)
-        places = np.searchsorted(self._cumulative, points, side="right")
-        # Rounding can carry a point onto the last bound.
-        places = np.minimum(places, len(self) - 1)
-        chosen = list(dict.fromkeys(places.tolist()))[:count]
+        if not count:
+            return np.empty(0, dtype=np.int64)
+        total = self._supply.cumulative[-1] - self._gone[-1]
+        # The sums are whole numbers: one exceeds a point if it exceeds the point's whole part.
+        # Rounding can carry a point onto the last sum.
+        points = np.minimum(np.floor(rng.random(4 * count) * total), total - 1)
+        before = np.searchsorted(self._left, points, side="right")
+        points += self._gone[before]
+        items = np.searchsorted(self._supply.cumulative, points, side="right")
+        chosen = list(dict.fromkeys(items.tolist()))[:count]
         missing = count - len(chosen)
         if missing:
-            arrival = rng.exponential(size=len(self)) / self._weights
-            arrival[chosen] = np.inf
-            chosen += np.argsort(arrival, kind="stable")[:missing].tolist()
-        return self._items[np.asarray(chosen, dtype=np.int64)]
+            chosen += self._race(rng, chosen)[:missing].tolist()
+        return np.asarray(chosen, dtype=np.int64)
+
+    def _race(self, rng: np.random.Generator, chosen: list[int]) -> IntArray:
+        """The items left, in the order in which they arrive; those chosen come last."""
+        weights = self._supply.weights.copy()
+        weights[self._touched] = 0
+        items = np.flatnonzero(weights)
+        arrival = rng.exponential(size=len(items)) / weights[items]
+        arrival[np.searchsorted(items, chosen)] = np.inf
+        return items[np.argsort(arrival, kind="stable")]
 
 
 def log_columns(dataset: Dataset) -> tuple[IntArray, IntArray, Float32Array, IntArray]:
@@ -188,8 +220,11 @@ def log_columns(dataset: Dataset) -> tuple[IntArray, IntArray, Float32Array, Int
     user, item, position = (
         log[column].to_numpy().astype(np.int64) for column in ("user", "item", "position")
     )
-    rating = log["rating"].cast(float).fill_null(float("nan")).to_numpy().astype(np.float32)
-    return user, item, rating, position
+    return user, item, _ratings(log), position
+
+
+def _ratings(log: pl.DataFrame) -> Float32Array:
+    return log["rating"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
 
 
 def _weights(kind: ListKind, item: IntArray, n_items: int) -> FloatArray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from rlrf4rec.config import DataConfig, TableColumns
-from rlrf4rec.data.raw import RawLog, RawTable, read_table, require_columns
+from rlrf4rec.data.raw import RawLog, RawTable, open_table, read_table, require_columns
 from rlrf4rec.errors import ConfigError, DataError
 
 
@@ -34,7 +34,7 @@ def load_table(data: DataConfig) -> RawLog:
 
 
 def _interactions(path: Path, columns: TableColumns) -> RawTable:
-    table = read_table(path)
+    table = open_table(path)
     # Known name of a column: (setting, its name in the file).
     wanted: dict[str, tuple[str, str]] = {
         "user_id": ("user", columns.user),
@@ -47,9 +47,7 @@ def _interactions(path: Path, columns: TableColumns) -> RawTable:
     }
     wanted |= {known: (known, name) for known, name in optional.items() if name is not None}
     require_columns(table, dict(wanted.values()), "data.columns")
-    names = {known: name for known, (_, name) in wanted.items()}
-    frame = table.frame.select(pl.col(name).alias(known) for known, name in names.items())
-    return RawTable(path, frame, table.first_row, names)
+    return table.select({known: name for known, (_, name) in wanted.items()})
 
 
 def _items(path: Path, columns: TableColumns) -> RawTable:
