@@ -99,7 +99,7 @@ def first_of_repeats(log: Log, dropped: Counts) -> Log:
 
 def renumber(numbers: pl.Series, before: pl.Series, after: pl.Series) -> pl.Series:
     """Numbers in another numbering, i32; null where a number does not occur in ``before``."""
-    size = max(int(series.to_numpy().max(initial=-1)) for series in (numbers, before)) + 1
+    size = max(int(part.to_numpy().max()) + 1 if len(part) else 0 for part in (numbers, before))
     table = np.full(size, -1, dtype=np.int32)
     table[before.to_numpy()] = after.to_numpy()
     renumbered = pl.Series(numbers.name, table[numbers.to_numpy()])
