@@ -40,8 +40,8 @@ def sort_within(
     same = np.zeros(len(payload) + 1, dtype=np.bool_)  # as the member before; one past the end
     same[1:-1] = first[1:] == first[:-1]
     same[starts] = False
-    tied = np.flatnonzero(same[:-1] | same[1:])
-    run = np.cumsum(~same[tied])
+    tied = np.flatnonzero(same[:-1] | same[1:]).astype(np.int64, copy=False)
+    run = np.cumsum(~same[tied], dtype=np.int64)
     # How ties come out is not promised.
     member = payload[tied]
     order = np.lexsort((member, *(key[member] for key in reversed(keys[1:])), run))
@@ -55,6 +55,8 @@ def _from_zero(key: Values) -> Values:
         return key.astype(np.int64)
     low, high = key.min(), key.max()
     if key.dtype.kind == "f" or int(high) - int(low) >= 2**62:
-        return np.unique(key, return_inverse=True)[1]
+        _, places = np.unique(key, return_inverse=True)
+        return places
     span = np.int32 if int(high) - int(low) < 2**31 - 1 else np.int64
-    return (key - low).astype(span)
+    shifted: Values = (key - low).astype(span)
+    return shifted
