@@ -19,12 +19,14 @@ LEFT_OUT = ("data", "lists", "first-stage", "evaluation", "deployed", "vectors")
 
 
 def publish(run: Path, folder: Path) -> None:
-    """Write ``folder`` anew from the finished ``run``."""
+    """Write ``folder`` anew from the ``run``, whose texts are finished."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     for name in TOP:
-        shutil.copyfile(run / name, folder / name)
+        # A run may have its texts and no results yet: others can evaluate it.
+        if (run / name).exists():
+            shutil.copyfile(run / name, folder / name)
     for path in sorted(run.rglob("*")):
         relative = path.relative_to(run)
         hidden = any(part.startswith(".") for part in relative.parts)
