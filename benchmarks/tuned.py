@@ -29,14 +29,14 @@ def main(folder: Path, overrides: list[str]) -> None:
     with TemporaryDirectory() as temporary:
         world = open_world(load_config(folder / "config.yaml", overrides), Workspace(temporary))
         systems = _systems(world, folder)
-        values, users = _ndcg(world, systems)
+        values, users = trained_ndcg(world, systems)
     for name, backbone in values:
         by_list, tuned = values[name, backbone], values["tuned", backbone]
         line = f"{name:10s} {backbone:8s} {estimate(by_list, users).mean:.4f}"
         if name != "tuned":
             gain = compare(tuned, by_list, users)
             by_user = compare(user_means(tuned, users), user_means(by_list, users), users)
-            line += f"  tuned minus it: by list {_text(gain)}, by user {_text(by_user)}"
+            line += f"  tuned minus it: by list {difference(gain)}, by user {difference(by_user)}"
         print(line, flush=True)
 
 
@@ -48,7 +48,7 @@ def _systems(world: World, folder: Path) -> list[System]:
         "tuned": [(folder / f"round-{last}/policy-{half}", half) for half in world.folds.policies],
     }
     vectors = {
-        name: world.encoder.encode(_held_out(world, writers)) for name, writers in rounds.items()
+        name: world.encoder.encode(held_out(world, writers)) for name, writers in rounds.items()
     }
     own = both_halves(np.arange(n_users)[:, None])
     reads = one_other(n_users, np.random.default_rng([world.config.seed, 1]))
@@ -60,7 +60,7 @@ def _systems(world: World, folder: Path) -> list[System]:
     ]
 
 
-def _held_out(world: World, writers: list[tuple[Path, int]]) -> list[str]:
+def held_out(world: World, writers: list[tuple[Path, int]]) -> list[str]:
     """Everybody's first text by a policy that was tuned on other users, ``[u]``."""
     text = [""] * world.dataset.n_users
     for writer, half in writers:
@@ -71,7 +71,7 @@ def _held_out(world: World, writers: list[tuple[Path, int]]) -> list[str]:
     return text
 
 
-def _ndcg(
+def trained_ndcg(
     world: World, systems: list[System]
 ) -> tuple[dict[tuple[str, str], FloatArray], IntArray]:
     """``[seeds, n]`` by (system, backbone) on the lists with a positive; and whose they are."""
@@ -91,7 +91,8 @@ def _ndcg(
     }, tested.user[scorable]
 
 
-def _text(gain: Comparison) -> str:
+def difference(gain: Comparison) -> str:
+    """The difference and its 95 % interval."""
     assert gain.diff is not None and gain.ci95 is not None
     low, high = gain.ci95
     return f"{gain.diff:+.4f} ({low:+.4f} to {high:+.4f})"
