@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from rlrf4rec.knowledge.encoder import TextEncoder
+from rlrf4rec.knowledge.openvino_encoder import WORST_COSINE
 from rlrf4rec.models import encoder_folder
 from rlrf4rec.records import Float32Array
 from speed.measure import Row, in_turn, medians
@@ -15,7 +16,6 @@ from speed.movielens import movielens
 
 _ROUNDS = 5
 _WARM_UP = 64
-_WORST_COSINE = 0.999
 
 
 def vs_default() -> Row:
@@ -40,7 +40,7 @@ def vs_default() -> Row:
         encoder.embed(texts[:_WARM_UP])
         peer.encode(texts[:_WARM_UP])
         worst = _worst_cosine(encoder.embed(texts), peer.encode(texts))
-        if worst < _WORST_COSINE:
+        if worst < WORST_COSINE:
             raise RuntimeError(f"a cosine of {worst:.6f} to sentence-transformers' own vector")
         rounds = in_turn(lambda: encoder.embed(texts), lambda: peer.encode(texts), _ROUNDS)
     ours, theirs = medians(rounds)

@@ -7,13 +7,11 @@ other: a log of 20 million rows has to fit into the memory of a small machine, n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from rlrf4rec.data.ordering import sort_within
+from rlrf4rec.data.ordering import Values, sort_within
 from rlrf4rec.data.parsing import (
     id_texts,
     id_values,
@@ -24,9 +22,6 @@ from rlrf4rec.data.parsing import (
 from rlrf4rec.data.raw import RawTable
 from rlrf4rec.data.steps import Counts, count, number
 from rlrf4rec.records import BoolArray
-
-# Row numbers, codes, times: of the smallest type that holds them.
-Values = npt.NDArray[Any]
 
 # By what a user's interactions are ordered, and how it is read; without any: the file's order.
 ORDER = {"timestamp": parse_times, "position": parse_integers}

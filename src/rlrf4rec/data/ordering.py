@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from rlrf4rec.records import IntArray
 
+# Row numbers, codes, times: of the smallest type that holds them.
 Values = npt.NDArray[Any]
 
 
