@@ -33,7 +33,7 @@ def main(folder: Path, overrides: list[str]) -> None:
     """Print a row a form."""
     with TemporaryDirectory() as temporary:
         world = open_world(load_config(folder / "config.yaml", overrides), Workspace(temporary))
-        texts = {"untuned": _untuned(folder), **_forms(world)}
+        texts = {"untuned": _untuned(world, folder), **_forms(world)}
         one_each = both_halves(np.arange(world.dataset.n_users)[:, None])
         systems = [
             System(name, world.encoder.encode(some), one_each) for name, some in texts.items()
@@ -47,9 +47,10 @@ def main(folder: Path, overrides: list[str]) -> None:
         print(f"{system.name:28s} {gain.mean():+.4f} ± {error:.4f}, by user {by_user:+.4f}")
 
 
-def _untuned(folder: Path) -> list[str]:
+def _untuned(world: World, folder: Path) -> list[str]:
     texts = pl.read_parquet(folder / "round-0/base/samples/samples.parquet")
-    return texts.filter(pl.col("sample") == 0).sort("user")["text"].to_list()
+    first = texts.filter(pl.col("sample") == 0).sort("user")["text"]
+    return [world.linker.link(text) for text in first]
 
 
 def _forms(world: World) -> dict[str, list[str]]:
@@ -72,11 +73,13 @@ def _forms(world: World) -> dict[str, list[str]]:
         "2 drawn films": films(_drawn, 2),
         "4 drawn films": films(_drawn, 4),
         "6 drawn films": films(_drawn, 6),
+        "8 drawn films": films(_drawn, 8),
         "6 genres": genres(6),
         "3 drawn titles, 4 genres": both(films(_drawn, 3, details=False), genres(4)),
         "6 drawn titles, 4 genres": both(films(_drawn, 6, details=False), genres(4)),
         "4 last films, 4 genres": both(films(_last, 4), genres(4)),
         "4 drawn films, 4 genres": both(films(_drawn, 4), genres(4)),
+        "8 drawn films, 4 genres": both(films(_drawn, 8), genres(4)),
         "3 drawn films, 6 genres": both(films(_drawn, 3), genres(6)),
     }
 

@@ -47,7 +47,8 @@ def main(folder: Path, overrides: list[str]) -> None:
 def _systems(world: World, untuned: pl.DataFrame) -> list[System]:
     dataset, histories = world.dataset, world.histories
     liking = world.config.data.positive_rating
-    first = untuned.filter(pl.col("sample") < N_TEXTS).sort("sample", "user")["text"].to_list()
+    written = untuned.filter(pl.col("sample") < N_TEXTS).sort("sample", "user")["text"]
+    first = [world.linker.link(text) for text in written]
     rng = np.random.default_rng(0)
     sure = [
         _titles_and_genres(world, items, rng)

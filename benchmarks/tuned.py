@@ -48,7 +48,8 @@ def _systems(world: World, folder: Path) -> list[System]:
         "tuned": [(folder / f"round-{last}/policy-{half}", half) for half in world.folds.policies],
     }
     vectors = {
-        name: world.encoder.encode(held_out(world, writers)) for name, writers in rounds.items()
+        name: world.encoder.encode([world.linker.link(text) for text in held_out(world, writers)])
+        for name, writers in rounds.items()
     }
     own = both_halves(np.arange(n_users)[:, None])
     reads = one_other(n_users, np.random.default_rng([world.config.seed, 1]))

@@ -113,6 +113,11 @@ class _Writes:
         (" Alien and Bra", False, 4, " Alien and Bra", False),
         # Commas in brackets belong to an item.
         (" Alien (1979; Horror, Sci-Fi), Brazil (1985; Sc", False, 4, None, True),
+        # An item that was named before ends the line.
+        (" Alien, Brazil, alien, Heat", True, 4, " Alien, Brazil", True),
+        (" Alien, Alien", True, 4, " Alien", True),
+        (" Alien, Brazil, Brazil, He", False, 2, " Alien, Brazil", True),
+        (" Alien, Brazil, Alien", True, None, " Alien, Brazil, Alien", True),
         (" Alien, Brazil, He", False, None, " Alien, Brazil, He", False),
     ],
 )

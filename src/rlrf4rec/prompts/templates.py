@@ -47,14 +47,18 @@ class LineForm(BaseModel):
 
     Attributes:
         share: of ``generation.max_new_tokens``, relative to the other lines' shares.
-        max_items: the line ends after this many items (`prompts.items`), and a line that the token
-            limit cuts ends with its last whole item; None: items are not looked at.
+        max_items: the line ends after this many items (`prompts.items`), and before one that it
+            repeats; one that the token limit cuts ends with its last whole item. None: items are
+            not looked at.
+        names_items: its items are items of the catalogue, to be linked before a text is encoded
+            (`knowledge.linking`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     share: Annotated[int, Field(ge=1)] = 1
     max_items: Annotated[int, Field(ge=1)] | None = None
+    names_items: bool = False
 
 
 class Ranking(BaseModel):

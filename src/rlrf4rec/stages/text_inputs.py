@@ -18,10 +18,11 @@ def encode_texts(
 ) -> Float32Array:
     """Vectors of sampled texts, ``[len(texts), d]``, in the frame's order.
 
-    With `join_history` (None: as `knowledge.join_history` says) the reading history's text goes
-    before the LLM's.
+    The items that they name are linked to the catalogue first (`knowledge.link_items`). With
+    `join_history` (None: as `knowledge.join_history` says) the reading history's text goes before
+    the LLM's.
     """
-    answers = texts["text"].to_list()
+    answers = [world.linker.link(answer) for answer in texts["text"]]
     if world.config.knowledge.join_history if join_history is None else join_history:
         read = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
         answers = [

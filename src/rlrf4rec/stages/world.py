@@ -22,6 +22,7 @@ from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.generation.engines import available_device
 from rlrf4rec.knowledge.encoder import KnowledgeEncoder, TextEncoder, cache_name, encoding_path
 from rlrf4rec.knowledge.lexical import LexicalSpace
+from rlrf4rec.knowledge.linking import ItemLinker
 from rlrf4rec.knowledge.texts import item_texts, practice_texts
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.progress import Reporter, Silent
@@ -120,6 +121,16 @@ class World:
             return KnowledgeEncoder(dense, None)
         return KnowledgeEncoder(
             dense, LexicalSpace(item_texts(self.dataset), knowledge.lexical_dim)
+        )
+
+    @cached_property
+    def linker(self) -> ItemLinker:
+        """Brings items that a text names to the catalogue's own words."""
+        lines = self.template.lines if self.config.knowledge.link_items else {}
+        return ItemLinker(
+            self.dataset.items["title"].to_list(),
+            item_texts(self.dataset),
+            [factor for factor, form in lines.items() if form.names_items],
         )
 
     @cached_property

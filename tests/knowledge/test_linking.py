@@ -1,0 +1,72 @@
+"""Items that a text names, in the catalogue's words; worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlrf4rec.knowledge.linking import ItemLinker
+
+TITLES = ["Alien", "The Good, the Bad and the Ugly", "Sabrina", "Sabrina", "Seven (Se7en)", "Heat"]
+TEXTS = [
+    "Alien (1979; Horror)",
+    "The Good, the Bad and the Ugly (1966; Western)",
+    "Sabrina (1954; Comedy)",
+    "Sabrina (1995; Romance)",
+    "Seven (Se7en) (1995; Crime)",
+    "Heat",
+]
+
+
+def _linker() -> ItemLinker:
+    return ItemLinker(TITLES, TEXTS, ["Favourites"])
+
+
+@pytest.mark.parametrize(
+    ("said", "linked"),
+    [
+        ("Alien", "Alien (1979; Horror)"),
+        # Details that the LLM made up give way, as does its spelling.
+        ("ALIEN  (1992; Comedy, Romance)", "Alien (1979; Horror)"),
+        ("Alien, Aliens IX, Heat", "Alien (1979; Horror), Heat"),
+        ("Heat, Alien, heat", "Heat, Alien (1979; Horror)"),
+        (
+            "Alien, The Good, The Bad and The Ugly (1966), Heat",
+            "Alien (1979; Horror), The Good, the Bad and the Ugly (1966; Western), Heat",
+        ),
+        ("Seven (Se7en) (1995; Drama)", "Seven (Se7en) (1995; Crime)"),
+        ("Seven (Se7en)", "Seven (Se7en) (1995; Crime)"),
+        # Of two with one title, the one whose details are like those said; else the first.
+        ("Sabrina (1995)", "Sabrina (1995; Romance)"),
+        ("Sabrina", "Sabrina (1954; Comedy)"),
+        # A bracket that nobody closed.
+        ("Alien (1979", "Alien (1979; Horror)"),
+    ],
+)
+def test_an_item_stands_as_the_catalogue_has_it(said: str, linked: str) -> None:
+    assert _linker().link(f"Favourites: {said}") == f"Favourites: {linked}"
+
+
+def test_other_lines_stay_as_they_are() -> None:
+    text = "Mood: Alien, strange\nSome words\nFavourites: Heat\nGenres: Horror (dark)"
+    assert _linker().link(text) == text
+
+
+def test_a_line_that_names_nothing_known_is_left_out() -> None:
+    linker = _linker()
+    assert linker.link("Favourites: Aliens IX, (, \nMood: dark") == "Mood: dark"
+    assert linker.link("Favourites:") == ""
+    assert linker.link("") == ""
+
+
+def test_without_lines_that_name_items_nothing_changes() -> None:
+    text = "Favourites: Aliens IX (1979)\n"
+    assert ItemLinker(TITLES, TEXTS, []).link(text) == text
+
+
+@given(st.text(alphabet="Alien(,): \nHeatSabr1995\u0130", max_size=80))
+def test_linking_twice_is_linking_once(content: str) -> None:
+    """What is linked is the catalogue's, whatever an LLM writes."""
+    linked = _linker().link(f"Favourites: {content}")
+    assert _linker().link(linked) == linked
