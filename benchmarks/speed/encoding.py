@@ -11,8 +11,8 @@ from rlrf4rec.knowledge.encoder import TextEncoder
 from rlrf4rec.knowledge.openvino_encoder import WORST_COSINE
 from rlrf4rec.models import encoder_folder
 from rlrf4rec.records import Float32Array
-from speed.measure import Row, in_turn, medians
-from speed.movielens import movielens
+from speed.measure import Row, in_turn, rates
+from speed.work import texts, world
 
 _ROUNDS = 5
 _WARM_UP = 64
@@ -28,30 +28,28 @@ def vs_default() -> Row:
     """
     from sentence_transformers import SentenceTransformer
 
-    data = movielens()
+    items, users = texts()
     # In the order of their length, a warm-up would only meet the short ones.
-    texts = _shuffled([*data.items, *data.users])
-    name = data.config.knowledge.encoder
+    some = _shuffled([*items, *users])
+    name = world().config.knowledge.encoder
     peer = SentenceTransformer(
         str(encoder_folder(name)), device="cpu", model_kwargs={"use_safetensors": True}
     )
     with TemporaryDirectory() as folder:
         encoder = TextEncoder(name, Path(folder))
-        encoder.embed(texts[:_WARM_UP])
-        peer.encode(texts[:_WARM_UP])
-        worst = _worst_cosine(encoder.embed(texts), peer.encode(texts))
+        encoder.embed(some[:_WARM_UP])
+        peer.encode(some[:_WARM_UP])
+        worst = _worst_cosine(encoder.embed(some), peer.encode(some))
         if worst < WORST_COSINE:
             raise RuntimeError(f"a cosine of {worst:.6f} to sentence-transformers' own vector")
-        rounds = in_turn(lambda: encoder.embed(texts), lambda: peer.encode(texts), _ROUNDS)
-    ours, theirs = medians(rounds)
+        rounds = in_turn(lambda: encoder.embed(some), lambda: peer.encode(some), _ROUNDS)
     return Row(
         "encode_vs_default",
         [peer_seconds / own_seconds for own_seconds, peer_seconds in rounds],
         target=2.0,
         details={
-            "texts": float(len(texts)),
-            "texts_per_second": len(texts) / ours,
-            "peer_texts_per_second": len(texts) / theirs,
+            "texts": float(len(some)),
+            **rates("texts", len(some), rounds),
             "worst_cosine": worst,
             "path": encoder.path,
         },

@@ -70,3 +70,9 @@ def medians(rounds: list[tuple[float, float]]) -> tuple[float, float]:
     """Of our seconds and of theirs."""
     ours, theirs = zip(*rounds, strict=True)
     return statistics.median(ours), statistics.median(theirs)
+
+
+def rates(what: str, count: int, rounds: list[tuple[float, float]]) -> dict[str, float | str]:
+    """How many of ``what`` both did a second, as `Row.details`."""
+    ours, theirs = medians(rounds)
+    return {f"{what}_per_second": count / ours, f"peer_{what}_per_second": count / theirs}

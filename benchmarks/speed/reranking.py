@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from rlrf4rec.data import candidate_lists
-from rlrf4rec.knowledge.encoder import KnowledgeEncoder, TextEncoder
-from rlrf4rec.knowledge.lexical import LexicalSpace
 from rlrf4rec.models import encoder_folder
 from rlrf4rec.recommenders import FittedRecommender, ListInputs, fit
-from rlrf4rec.records import PADDING, Float32Array, IntArray
+from rlrf4rec.records import PADDING, IntArray
 from rlrf4rec.serving import Reranker
 from speed.measure import Row, in_turn, medians
-from speed.movielens import MovieLens, movielens
+from speed.work import texts, world
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -44,14 +40,15 @@ def vs_cross_encoder() -> Row:
     ``bare_forward_ms`` is the model's forward pass on tensors that are there already; all that
     serving adds to it should take no longer than it.
     """
-    data = movielens()
-    deployed = _deploy(data)
-    user = max(range(len(data.users)), key=lambda number: len(data.users[number]))
-    items = np.random.default_rng(0).choice(len(data.items), _LIST_SIZE, replace=False)
-    item_ids = data.dataset.items["item_id"].to_list()
+    here = world()
+    item_texts, user_texts = texts()
+    deployed = _deploy(user_texts)
+    user = max(range(len(user_texts)), key=lambda number: len(user_texts[number]))
+    items = np.random.default_rng(0).choice(len(item_texts), _LIST_SIZE, replace=False)
+    item_ids = here.dataset.items["item_id"].to_list()
     candidates = [item_ids[item] for item in items]
-    user_id = data.dataset.users["user_id"][user]
-    pairs = [(data.users[user], data.items[item]) for item in items]
+    user_id = here.dataset.users["user_id"][user]
+    pairs = [(user_texts[user], item_texts[item]) for item in items]
     bare = deployed.bare_forward(user, items)
 
     def ours() -> None:
@@ -62,7 +59,7 @@ def vs_cross_encoder() -> Row:
         for _ in range(_CALLS):
             bare()
 
-    with _one_core(), _cross_encoder(data.config.knowledge.encoder) as peer:
+    with _one_core(), _cross_encoder(here.config.knowledge.encoder) as peer:
 
         def theirs() -> None:
             peer.predict(pairs, show_progress_bar=False)
@@ -112,15 +109,13 @@ class _Deployed:
         return forward
 
 
-def _deploy(data: MovieLens) -> _Deployed:
+def _deploy(user_texts: list[str]) -> _Deployed:
     """Trained as `rlrf4rec.stages.deploying` does, with history texts in the LLM's place."""
-    config = data.config
-    item_vectors, user_vectors = _vectors(data)
-    lists = candidate_lists(
-        data.dataset, config, config.lists.kind, config.lists.draws, config.seed
-    )
-    rows = np.array([user if text else PADDING for user, text in enumerate(data.users)])
-    inputs = ListInputs.from_numpy(data.histories, item_vectors, user_vectors, len(item_vectors))
+    here = world()
+    config, dataset, lists = here.config, here.dataset, here.lists()
+    vectors = here.encoder.encode(user_texts)
+    rows = np.array([user if text else PADDING for user, text in enumerate(user_texts)])
+    inputs = ListInputs.from_numpy(here.histories, here.item_vectors, vectors, dataset.n_items)
     recommender = fit(
         config.recommender.model_copy(update={"max_epochs": _EPOCHS, "min_epochs": 1}),
         config.knowledge,
@@ -134,23 +129,14 @@ def _deploy(data: MovieLens) -> _Deployed:
     )
     reranker = Reranker(
         recommender,
-        data.dataset.items["item_id"].to_list(),
-        data.dataset.users["user_id"].to_list(),
-        data.histories,
-        item_vectors,
-        user_vectors,
+        dataset.items["item_id"].to_list(),
+        dataset.users["user_id"].to_list(),
+        here.histories,
+        here.item_vectors,
+        vectors,
         rows,
     )
     return _Deployed(reranker, recommender, inputs)
-
-
-def _vectors(data: MovieLens) -> tuple[Float32Array, Float32Array]:
-    """Text vectors of items and users, as a run makes them."""
-    knowledge = data.config.knowledge
-    with TemporaryDirectory() as folder:
-        dense = TextEncoder(knowledge.encoder, Path(folder))
-        encoder = KnowledgeEncoder(dense, LexicalSpace(data.items, knowledge.lexical_dim))
-        return encoder.encode(data.items), encoder.encode(data.users)
 
 
 @contextmanager

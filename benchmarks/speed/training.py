@@ -17,7 +17,7 @@ from rlrf4rec.recommenders.features import Prepared, Sizes
 from rlrf4rec.recommenders.registry import resolve_backbone
 from rlrf4rec.recommenders.training import _learn_text_space, _start_from_odds, list_loss
 from rlrf4rec.records import IntArray
-from speed.measure import Row, in_turn, medians
+from speed.measure import Row, in_turn, rates
 from speed.recommending import Task, first_text, task
 
 BACKBONE, EPOCHS, ROUNDS = "prm", 3, 3
@@ -49,14 +49,12 @@ def vs_row_dataset() -> Row:
     if abs(values["ours"] - values["theirs"]) > NOISE:
         raise RuntimeError(f"NDCG@5 differs by more than noise: {values}")
     n_lists = EPOCHS * len(_train_rows(work)) + int(work.test.sum())
-    mine, peer = medians(rounds)
     return Row(
         "reranker_vs_row_dataset",
         [theirs / ours for ours, theirs in rounds],
         target=5.0,
         details={
-            "lists_per_second": n_lists / mine,
-            "peer_lists_per_second": n_lists / peer,
+            **rates("lists", n_lists, rounds),
             "ndcg@5": values["ours"],
             "peer_ndcg@5": values["theirs"],
         },

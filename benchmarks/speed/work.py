@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from rlrf4rec.config import load_config
+from rlrf4rec.knowledge.texts import history_texts, item_texts
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.stages.world import World, open_world, write_prompts
 from rlrf4rec.workspace import Workspace
@@ -29,3 +30,10 @@ def model_folder() -> Path:
 def prompts() -> list[str]:
     """Every user's prompt."""
     return write_prompts(world()).frame("prompts.parquet")["prompt"].to_list()
+
+
+def texts() -> tuple[list[str], list[str]]:
+    """Each item's text, and each user's of the reading history; empty where nothing was liked."""
+    here = world()
+    liking = here.config.data.positive_rating
+    return item_texts(here.dataset), history_texts(here.dataset, here.histories, liking)
