@@ -78,7 +78,8 @@ def attempt(
 
 def outcome(run: Path) -> dict[str, object]:
     results: dict[str, object] = json.loads((run / "results.json").read_text())
-    del results["seconds"]  # the clock's, not the run's
+    for cost in ("seconds", "peak_mb"):  # the machine's, not the run's
+        del results[cost]
     return results
 
 

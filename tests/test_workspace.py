@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -81,6 +82,15 @@ class TestStages:
         }
         assert stage.frame("table.parquet")["x"].to_list() == [1, 2, 3]
         assert stage.seconds >= 0
+        # More than the interpreter alone, where the system tells.
+        assert stage.peak_mb is None or stage.peak_mb > 5
+
+    def test_a_stage_of_before_peaks_were_kept_is_finished(self, run: Workspace) -> None:
+        first = run.stage("a", {}, [], Counted())
+        record = json.loads((first.folder / "stage.json").read_text())
+        del record["peak_mb"]
+        (first.folder / "stage.json").write_text(json.dumps(record))
+        assert run.finished("a", first.key) == replace(first, peak_mb=None)
 
     def test_finished_is_not_redone(self, run: Workspace) -> None:
         work = Counted()

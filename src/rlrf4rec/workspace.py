@@ -23,13 +23,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 from safetensors import SafetensorError
 
 from rlrf4rec.errors import WorkspaceError
+from rlrf4rec.peak_memory import peak_megabytes, reset_peak
 
 FORMAT_VERSION = 1
 
@@ -47,11 +48,13 @@ class Stage:
         folder: where its outputs are.
         key: fingerprint of everything the outputs depend on.
         seconds: time spent, over all attempts; one that was killed outright leaves no time behind.
+        peak_mb: the process's peak of memory in the last attempt, in 10^6 bytes; None: not known.
     """
 
     folder: Path
     key: str
     seconds: float
+    peak_mb: float | None = None
 
     def frame(self, name: str) -> pl.DataFrame:
         """The Parquet table ``name`` of this stage."""
@@ -174,7 +177,10 @@ class Workspace:
             absent = self.replay and not (folder / file).exists()
             if not absent and not _matches(folder / file, facts):
                 return None
-        return Stage(folder, key, float(seconds))
+        peak = record.get("peak_mb")
+        return Stage(
+            folder, key, float(seconds), float(peak) if isinstance(peak, (int, float)) else None
+        )
 
     def stage(
         self,
@@ -224,11 +230,11 @@ class Workspace:
             unfinished.mkdir(parents=True, exist_ok=True)
             # Whole, if an attempt was killed just before it could rename it.
             sealed = self.finished(str(unfinished.relative_to(self.folder)), key)
-            seconds = sealed.seconds if sealed else _run_and_seal(unfinished, key, work)
+            done = sealed or _run_and_seal(unfinished, key, work)
             if final.exists():
                 shutil.rmtree(final)
             os.replace(unfinished, final)
-        return Stage(final, key, seconds)
+        return replace(done, folder=final)
 
     def _borrow(self, name: str, key: str) -> Stage | None:
         """Take over the stage from the first sibling that has finished it under this key.
@@ -248,7 +254,7 @@ class Workspace:
                 shutil.rmtree(final)
             os.replace(aside, final)
             _drop_other_attempts(final, keep=None)
-            return Stage(final, key, stage.seconds)
+            return replace(stage, folder=final)
         return None
 
 
@@ -346,11 +352,13 @@ def _aside(path: Path) -> Path:
     return path.with_name(f".writing-{path.name}")
 
 
-def _run_and_seal(unfinished: Path, key: str, work: Callable[[StageWriter], None]) -> float:
+def _run_and_seal(unfinished: Path, key: str, work: Callable[[StageWriter], None]) -> Stage:
     (unfinished / "stage.json").unlink(missing_ok=True)
+    known = reset_peak()
     seconds = _run_timed(unfinished, work)
-    _seal(unfinished, key, seconds)
-    return seconds
+    done = Stage(unfinished, key, seconds, peak_megabytes() if known else None)
+    _seal(done)
+    return done
 
 
 def _run_timed(unfinished: Path, work: Callable[[StageWriter], None]) -> float:
@@ -369,7 +377,8 @@ def _run_timed(unfinished: Path, work: Callable[[StageWriter], None]) -> float:
     return elapsed
 
 
-def _seal(folder: Path, key: str, seconds: float) -> None:
+def _seal(stage: Stage) -> None:
+    folder = stage.folder
     for leftover in folder.rglob(".writing-*"):
         leftover.unlink()
     files = {
@@ -377,7 +386,8 @@ def _seal(folder: Path, key: str, seconds: float) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    write_json(folder / "stage.json", {"key": key, "seconds": seconds, "files": files})
+    facts = {"key": stage.key, "seconds": stage.seconds, "peak_mb": stage.peak_mb}
+    write_json(folder / "stage.json", {**facts, "files": files})
 
 
 def _link_files(stage: Path, folder: Path) -> None:

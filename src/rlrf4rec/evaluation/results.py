@@ -155,6 +155,8 @@ class Results(_Row):
         comparisons: paired differences.
         rewards: rewards by round and split.
         seconds: wall time by stage (``generate/0``).
+        peak_mb: the process's peak of memory in it, in 10^6 bytes; evaluation trains in processes
+            of its own, which are not in it. Empty where the system does not tell.
         config: the run's settings, as JSON.
     """
 
@@ -170,6 +172,7 @@ class Results(_Row):
     comparisons: list[ComparisonRow]
     rewards: list[RewardRow]
     seconds: dict[str, Rounded]
+    peak_mb: dict[str, Rounded] = {}
     config: dict[str, JsonValue]
 
 
@@ -274,7 +277,12 @@ def write_results(path: Path | str, results: Results) -> None:
     Raises:
         WorkspaceError: the folder cannot be written.
     """
-    ordered = results.model_copy(update={"seconds": dict(sorted(results.seconds.items()))})
+    ordered = results.model_copy(
+        update={
+            "seconds": dict(sorted(results.seconds.items())),
+            "peak_mb": dict(sorted(results.peak_mb.items())),
+        }
+    )
     text = json.dumps(
         ordered.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False
     )

@@ -21,8 +21,8 @@ from rlrf4rec.evaluation.results import (
     tuned_round,
 )
 from rlrf4rec.records import CandidateLists, Float32Array, FloatArray
+from rlrf4rec.stages.costs import peaks_by_step, seconds_by_step, stages_by_step
 from rlrf4rec.stages.rewards_table import reward_rows
-from rlrf4rec.stages.seconds import seconds_by_step
 from rlrf4rec.stages.systems import trained_systems
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.trials import load_scores, run_system, tested_lists, worker_pool
@@ -98,6 +98,12 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
                 }
             system_rows += _system_rows(world, tested.lists, untrained, trained)
             comparison_rows += _comparison_rows(world, tested.lists, untrained, trained)
+    steps = stages_by_step(
+        world,
+        trail,
+        [stage for by_name in stages.values() for stage in by_name.values()],
+        zero_shot,
+    )
     primary = config.evaluation.kinds[0]
     first = world.lists(primary).select(tested_lists(world, primary))
     results = Results(
@@ -111,12 +117,8 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
         systems=system_rows,
         comparisons=comparison_rows,
         rewards=_rewards(world, trail),
-        seconds=seconds_by_step(
-            world,
-            trail,
-            [stage for by_name in stages.values() for stage in by_name.values()],
-            zero_shot,
-        ),
+        seconds=seconds_by_step(steps),
+        peak_mb=peaks_by_step(steps),
         config=json.loads(config.model_dump_json(exclude={"machine": True, "data": _PATHS})),
     )
     return Evaluation(results, stages)
