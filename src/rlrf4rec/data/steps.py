@@ -20,11 +20,13 @@ def number(frame: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def drop(frame: pl.DataFrame, bad: pl.Expr, reason: str, dropped: Counts) -> pl.DataFrame:
+    """The rows that are not bad; the others are counted under the reason."""
     kept = frame.filter(~bad)
     count(frame.height - kept.height, reason, dropped)
     return kept
 
 
 def count(number: int, reason: str, dropped: Counts) -> None:
+    """Add so many rows to a reason's count; a reason without rows is not named."""
     if number:
         dropped[reason] = dropped.get(reason, 0) + number
