@@ -47,7 +47,7 @@ def vs_trl() -> Row:
     gap = _largest_gap()
     ratios, ours, theirs = [], [], []
     for number in range(ROUNDS):
-        pairs = _pairs(100 * number, STEPS * PAIRS_A_STEP)
+        pairs = _pairs(20 * number, STEPS * PAIRS_A_STEP)
         ours.append(_tune_ours(pairs, "bfloat16")[1])
         theirs.append(_tune_theirs(pairs, "bfloat16")[1])
         ratios.append(ours[-1] / theirs[-1])
@@ -64,7 +64,7 @@ def vs_trl() -> Row:
 
 
 def _largest_gap() -> float:
-    pairs = _pairs(500, 2 * PAIRS_A_STEP)
+    pairs = _pairs(100, 2 * PAIRS_A_STEP)
     ours, theirs = (_tune_ours(pairs, "float32")[0], _tune_theirs(pairs, "float32")[0])
     gap = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
     if gap > TOLERANCE:
