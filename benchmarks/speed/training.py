@@ -15,8 +15,13 @@ from rlrf4rec.recommenders.base import Recommender
 from rlrf4rec.recommenders.epochs import make_optimizer
 from rlrf4rec.recommenders.features import Prepared, Sizes
 from rlrf4rec.recommenders.registry import resolve_backbone
-from rlrf4rec.recommenders.training import _learn_text_space, _start_from_odds, list_loss
-from rlrf4rec.records import IntArray
+from rlrf4rec.recommenders.training import (
+    SILENCE,
+    _learn_text_space,
+    _start_from_odds,
+    list_loss,
+)
+from rlrf4rec.records import PADDING, IntArray
 from speed.measure import Row, in_turn, rates
 from speed.recommending import Task, first_text, task
 
@@ -89,10 +94,13 @@ def _ours(work: Task) -> float:
 
 
 class _Rows(Dataset[tuple[Tensor, ...]]):
-    """A list a row: user, history, candidates, labels and the texts' vectors."""
+    """A list a row: user, history, candidates, labels, the texts' vectors, and whether the user's
+    is heard: as in the product's training, a share of the lists is ranked without it.
+    """
 
-    def __init__(self, work: Task, model: Recommender, rows: IntArray) -> None:
+    def __init__(self, work: Task, model: Recommender, rows: IntArray, silence: float) -> None:
         self._rows = rows
+        self._heard = np.random.default_rng(0).random(len(rows)) >= silence
         self._lists = work.lists
         self._texts = first_text(work.rows)
         self._inputs = work.inputs
@@ -114,6 +122,7 @@ class _Rows(Dataset[tuple[Tensor, ...]]):
             torch.from_numpy(self._lists.labels[row].astype(np.float32)),
             self._inputs.item_knowledge[items],
             self._inputs.user_knowledge[int(self._texts[row])],
+            torch.tensor(bool(self._heard[place])),
         )
 
 
@@ -132,7 +141,9 @@ def _theirs(work: Task) -> float:
     train = _train_rows(work)
     _begin_alike(model, work, train)
     optimizer = make_optimizer(model, work.recommender)
-    loader = DataLoader(_Rows(work, model, train), work.recommender.batch_size, shuffle=True)
+    loader = DataLoader(
+        _Rows(work, model, train, SILENCE), work.recommender.batch_size, shuffle=True
+    )
     model.train()
     for _ in range(EPOCHS):
         for batch in loader:
@@ -143,7 +154,7 @@ def _theirs(work: Task) -> float:
     model.eval()
     test = np.flatnonzero(work.test)
     with torch.no_grad():
-        tested = DataLoader(_Rows(work, model, test), work.recommender.batch_size)
+        tested = DataLoader(_Rows(work, model, test, 0.0), work.recommender.batch_size)
         scores = torch.cat([_scores(model, batch) for batch in tested]).numpy()
     return float(np.nanmean(ndcg(work.lists.labels[test], scores, 5)))
 
@@ -156,7 +167,7 @@ def _begin_alike(model: Recommender, work: Task, train: IntArray) -> None:
 
 def _scores(model: Recommender, batch: list[Tensor]) -> Tensor:
     """``[b, l]``; each row's texts are taken in for that row."""
-    read, mask, ratings, items, _, item_text, user_text = batch
+    read, mask, ratings, items, _, item_text, user_text, heard = batch
     n_lists, space = len(items), model.features.space
     assert space is not None
     silent = torch.zeros(1, space.out_dim)
@@ -167,14 +178,14 @@ def _scores(model: Recommender, batch: list[Tensor]) -> Tensor:
         space.items(item_text.flatten(0, 1)),
         torch.cat([space.users(user_text), silent]),
     )
-    texts = model.features.read_texts(prepared, torch.arange(n_lists))
+    rows = torch.arange(n_lists)
+    texts = model.features.read_texts(prepared, torch.where(heard, rows, PADDING))
     # The model looks an item's text up by its ID; an item that comes twice has one text.
     texts = dataclasses.replace(
         texts,
         item=_by_id(texts.item, items, model.sizes.n_items),
         item_match=_by_id(texts.item_match, items, model.sizes.n_items),
     )
-    rows = torch.arange(n_lists)
     return model.rank(prepared, texts, rows, items, rows[:, None]).squeeze(1)
 
 

@@ -21,8 +21,9 @@ from rlrf4rec.recommenders.sequential import SequentialRecommender
 from rlrf4rec.records import PADDING, CandidateLists, Float32Array, Histories, IntArray
 
 FORMAT_VERSION = 1
-SCORING_CANDIDATES = 20_000
-"""Candidates (times texts) scored at once: some 30 MB of features."""
+SCORING_CANDIDATES = 10_000
+"""Candidates (times texts) scored at once: some 15 MB of features, most of which a core's cache
+holds. Twice as many took 1.4 times as long each (PRM, two cores), half as many 1.2 times."""
 SCORING_USERS = 1024
 """Users whose catalogue is scored at once: histories of 30 items take some 10 MB."""
 
