@@ -26,7 +26,7 @@ from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.evaluation.metrics import user_means
 from rlrf4rec.knowledge.texts import history_texts, profile_vectors
 from rlrf4rec.prompts.rendering import HistoryItem
-from rlrf4rec.stages.systems import System, both_halves
+from rlrf4rec.stages.systems import System, one_row_each, without_text
 from rlrf4rec.stages.world import World, open_world, reading_items
 from rlrf4rec.workspace import Workspace
 
@@ -49,11 +49,11 @@ def main(folder: Path, overrides: list[str]) -> None:
 
 def _systems(world: World, texts: dict[str, list[str]]) -> list[System]:
     profiles = profile_vectors(world.histories, world.item_vectors)
-    one_each = both_halves(np.arange(world.dataset.n_users)[:, None])
+    one_each = one_row_each(world)
     return [
         *(System(name, world.encoder.encode(some), one_each) for name, some in texts.items()),
         System("profile", profiles, one_each),
-        System("id", None, np.full_like(one_each, -1)),
+        without_text(world),
     ]
 
 
@@ -90,10 +90,10 @@ def _forms(world: World) -> dict[str, list[str]]:
         "4 last films, 4 genres": both(films(_last, 4), genres(4)),
         "4 drawn films, 4 genres": both(films(_drawn, 4), genres(4)),
         "8 drawn films, 4 genres": both(films(_drawn, 8), genres(4)),
+        "3 drawn films, 6 genres": both(films(_drawn, 3), genres(6)),
         "history_text": history_texts(
             world.dataset, world.histories, world.config.data.positive_rating
         ),
-        "3 drawn films, 6 genres": both(films(_drawn, 3), genres(6)),
     }
 
 

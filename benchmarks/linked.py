@@ -2,7 +2,7 @@
 
 A small LLM copies titles and invents what stands behind them. So items that a text names are
 written in the catalogue's own words before it is encoded (`knowledge.link_items`). Recommenders
-trained anew on one text a user, untuned and tuned (round 1), as written and linked; NDCG@5 with
+trained anew on one text a user, untuned and tuned (last round), as written and linked; NDCG@5 with
 95 % intervals.
 """
 
@@ -12,12 +12,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from rlrf4rec.config import load_config
-from rlrf4rec.evaluation.intervals import compare
-from rlrf4rec.evaluation.metrics import user_means
-from rlrf4rec.stages.systems import System, both_halves
+from rlrf4rec.stages.systems import System, one_row_each
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
 from tuned import difference, held_out, trained_ndcg
@@ -37,23 +33,17 @@ def main(folder: Path, overrides: list[str]) -> None:
         values, users = trained_ndcg(world, _systems(world, folder))
     for first, second in _PAIRS:
         for backbone in world.config.evaluation.backbones:
-            a, b = values[first, backbone], values[second, backbone]
-            by_list = difference(compare(a, b, users))
-            by_user = difference(compare(user_means(a, users), user_means(b, users), users))
-            print(f"{first} - {second}, {backbone}: by list {by_list}, by user {by_user}")
+            gain = difference(values[first, backbone], values[second, backbone], users)
+            print(f"{first} - {second}, {backbone}: {gain}")
 
 
 def _systems(world: World, folder: Path) -> list[System]:
-    halves = world.folds.policies
-    written = {
-        "untuned": held_out(world, [(folder / "round-0/base", half) for half in halves]),
-        "tuned": held_out(world, [(folder / f"round-1/policy-{half}", half) for half in halves]),
-    }
+    written = {name: texts["text"].to_list() for name, texts in held_out(world, folder).items()}
     linked = {
         f"{name}, linked": [world.linker.link(text) for text in texts]
         for name, texts in written.items()
     }
-    own = both_halves(np.arange(world.dataset.n_users)[:, None])
+    own = one_row_each(world)
     return [
         System(name, world.encoder.encode(texts), own)
         for name, texts in {**written, **linked}.items()

@@ -18,10 +18,17 @@ from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.intervals import Comparison, compare, estimate
 from rlrf4rec.evaluation.metrics import ndcg, user_means
 from rlrf4rec.records import FloatArray, IntArray
-from rlrf4rec.stages.systems import System, both_halves, one_other
+from rlrf4rec.stages.systems import (
+    System,
+    held_out_texts,
+    one_row_each,
+    shuffled,
+    without_text,
+)
+from rlrf4rec.stages.text_inputs import encode_texts
 from rlrf4rec.stages.trials import run_trial, tested_lists, trial_of, worker_pool
 from rlrf4rec.stages.world import World, open_world
-from rlrf4rec.workspace import Workspace
+from rlrf4rec.workspace import Stage, Workspace
 
 
 def main(folder: Path, overrides: list[str]) -> None:
@@ -34,42 +41,35 @@ def main(folder: Path, overrides: list[str]) -> None:
         by_list, tuned = values[name, backbone], values["tuned", backbone]
         line = f"{name:10s} {backbone:8s} {estimate(by_list, users).mean:.4f}"
         if name != "tuned":
-            gain = compare(tuned, by_list, users)
-            by_user = compare(user_means(tuned, users), user_means(by_list, users), users)
-            line += f"  tuned minus it: by list {difference(gain)}, by user {difference(by_user)}"
+            line += f"  tuned minus it: {difference(tuned, by_list, users)}"
         print(line, flush=True)
 
 
 def _systems(world: World, folder: Path) -> list[System]:
-    n_users = world.dataset.n_users
+    own = one_row_each(world)
+    untuned, tuned = (
+        System(name, encode_texts(world, texts, join_history=False), own)
+        for name, texts in held_out(world, folder).items()
+    )
+    return [untuned, tuned, shuffled(world, tuned), without_text(world)]
+
+
+def held_out(world: World, folder: Path) -> dict[str, pl.DataFrame]:
+    """By ``untuned`` and ``tuned`` (the last round), everybody's first text by a policy that was
+    tuned on other users, sorted by user.
+    """
     last = max(int(path.name.removeprefix("round-")) for path in folder.glob("round-*"))
+    halves = world.folds.policies
     rounds = {
-        "untuned": [(folder / "round-0/base", half) for half in world.folds.policies],
-        "tuned": [(folder / f"round-{last}/policy-{half}", half) for half in world.folds.policies],
+        "untuned": {half: folder / "round-0/base" for half in halves},
+        "tuned": {half: folder / f"round-{last}/policy-{half}" for half in halves},
     }
-    vectors = {
-        name: world.encoder.encode([world.linker.link(text) for text in held_out(world, writers)])
+    return {
+        name: held_out_texts(
+            world, {half: Stage(path / "samples", "", 0.0) for half, path in writers.items()}, 1
+        )
         for name, writers in rounds.items()
     }
-    own = both_halves(np.arange(n_users)[:, None])
-    reads = one_other(n_users, np.random.default_rng([world.config.seed, 1]))
-    return [
-        System("untuned", vectors["untuned"], own),
-        System("tuned", vectors["tuned"], own),
-        System("shuffled", vectors["tuned"], own[reads], reads=reads),
-        System("id", None, np.full((n_users, 2, 1), -1)),
-    ]
-
-
-def held_out(world: World, writers: list[tuple[Path, int]]) -> list[str]:
-    """Everybody's first text by a policy that was tuned on other users, ``[u]``."""
-    text = [""] * world.dataset.n_users
-    for writer, half in writers:
-        samples = pl.read_parquet(writer / "samples/samples.parquet").filter(pl.col("sample") == 0)
-        for user, said in samples.select("user", "text").iter_rows():
-            if world.folds.half[user] != half:
-                text[user] = said
-    return text
 
 
 def trained_ndcg(
@@ -92,8 +92,14 @@ def trained_ndcg(
     }, tested.user[scorable]
 
 
-def difference(gain: Comparison) -> str:
-    """The difference and its 95 % interval."""
+def difference(a: FloatArray, b: FloatArray, users: IntArray) -> str:
+    """``a`` minus ``b``, ``[seeds, n]`` each, by list and by user with their 95 % intervals."""
+    by_list = compare(a, b, users)
+    by_user = compare(user_means(a, users), user_means(b, users), users)
+    return f"by list {_interval(by_list)}, by user {_interval(by_user)}"
+
+
+def _interval(gain: Comparison) -> str:
     assert gain.diff is not None and gain.ci95 is not None
     low, high = gain.ci95
     return f"{gain.diff:+.4f} ({low:+.4f} to {high:+.4f})"

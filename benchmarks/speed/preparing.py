@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rlrf4rec.peak_memory import peak_megabytes
 from speed.generated import write_log
 from speed.measure import Row
 from speed.preparations import WAYS
@@ -111,9 +112,10 @@ def _here(way: str, folder: Path) -> Measured:
 
 
 def _peak_gb() -> float:
-    # Not getrusage: its peak is at least that of the process that this one was forked from.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024 / 1e9
+    peak = peak_megabytes()
+    if peak is None:
+        raise RuntimeError("the system does not tell a process's peak of memory")
+    return peak / 1000
 
 
 if __name__ == "__main__":

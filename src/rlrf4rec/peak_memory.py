@@ -23,6 +23,8 @@ def peak_megabytes() -> float | None:
 
     Processes that this one started are not in it.
     """
+    # Not getrusage: its peak cannot be reset, and is at least that of the process that this one was
+    # forked from.
     try:
         found = _PEAK.search(_STATUS.read_text(encoding="utf-8"))
     except OSError:

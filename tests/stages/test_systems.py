@@ -7,7 +7,7 @@ import pytest
 
 from rlrf4rec import load_config
 from rlrf4rec.records import Float32Array
-from rlrf4rec.stages.systems import System, _shuffled
+from rlrf4rec.stages.systems import System, shuffled
 from rlrf4rec.stages.trials import trial_of
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
@@ -34,18 +34,18 @@ def own(world: World) -> System:
 
 
 def test_shuffled_gives_everybody_one_other_user_s_texts(world: World, own: System) -> None:
-    shuffled = _shuffled(world, own)
-    assert shuffled.reads is not None
+    control = shuffled(world, own)
+    assert control.reads is not None
     everyone = np.arange(world.dataset.n_users)
-    assert (shuffled.reads != everyone).all()
-    assert sorted(shuffled.reads) == everyone.tolist()
-    np.testing.assert_array_equal(shuffled.rows, own.rows[shuffled.reads])
+    assert (control.reads != everyone).all()
+    assert sorted(control.reads) == everyone.tolist()
+    np.testing.assert_array_equal(control.rows, own.rows[control.reads])
 
 
 def test_practice_texts_are_the_same_user_s_as_the_texts(world: World, own: System) -> None:
     """In the control, too: otherwise it would learn from true texts and be tested on wrong ones."""
     practice = world.practice
-    for system in (own, _shuffled(world, own)):
+    for system in (own, shuffled(world, own)):
         trial = trial_of(world, system, "popular", "prm", 0)
         assert system.vectors is not None
         reads = np.arange(world.dataset.n_users) if system.reads is None else system.reads

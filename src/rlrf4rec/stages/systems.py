@@ -45,9 +45,9 @@ class System:
 
 def trained_systems(world: World, trail: Trail) -> list[System]:
     """Every system that trains a recommender, in the order of the table."""
-    systems = [_without_text(world), _profile(world), _history_text(world)]
+    systems = [without_text(world), _profile(world), _history_text(world)]
     untuned, *tuned = (_texts_of(world, _name(current), current) for current in trail.rounds)
-    systems += [_shuffled(world, tuned[-1] if tuned else untuned), untuned]
+    systems += [shuffled(world, tuned[-1] if tuned else untuned), untuned]
     systems.append(_best_of_n(world, trail.rounds[0]))
     if trail.random_pairs is not None:
         systems.append(_texts_of(world, "random_pairs", trail.random_pairs))
@@ -103,23 +103,24 @@ def _texts_of(
     )
 
 
-def _without_text(world: World) -> System:
+def without_text(world: World) -> System:
+    """System ``id``: no text at all."""
     return System("id", None, np.full((world.dataset.n_users, 2, 1), -1))
 
 
 def _profile(world: World) -> System:
     vectors = profile_vectors(world.histories, world.item_vectors)
-    return System("profile", vectors, _one_row_each(world))
+    return System("profile", vectors, one_row_each(world))
 
 
 def _history_text(world: World) -> System:
     texts = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
-    rows = _one_row_each(world)
+    rows = one_row_each(world)
     rows[[not text for text in texts]] = -1
     return System("history_text", world.encoder.encode(texts), rows)
 
 
-def _shuffled(world: World, system: System) -> System:
+def shuffled(world: World, system: System) -> System:
     """The control: every user reads another user's texts, in training and in the test."""
     reads = one_other(world.dataset.n_users, np.random.default_rng([world.config.seed, 1]))
     return System("shuffled", system.vectors, system.rows[reads], system.needs, reads)
@@ -162,7 +163,8 @@ def best_rows(rows: IntArray, rewards: pl.Series) -> IntArray:
     return best
 
 
-def _one_row_each(world: World) -> IntArray:
+def one_row_each(world: World) -> IntArray:
+    """`System.rows` where user u's only text is row u, ``[u, 2, 1]``."""
     return both_halves(np.arange(world.dataset.n_users)[:, None])
 
 

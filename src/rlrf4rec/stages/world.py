@@ -119,9 +119,12 @@ class World:
         dense = TextEncoder(knowledge.encoder, cache, device, others)
         if not knowledge.lexical_dim:
             return KnowledgeEncoder(dense, None)
-        return KnowledgeEncoder(
-            dense, LexicalSpace(item_texts(self.dataset), knowledge.lexical_dim)
-        )
+        return KnowledgeEncoder(dense, LexicalSpace(self.item_texts, knowledge.lexical_dim))
+
+    @cached_property
+    def item_texts(self) -> list[str]:
+        """The catalogue's texts, ``[i]``."""
+        return item_texts(self.dataset)
 
     @cached_property
     def linker(self) -> ItemLinker:
@@ -129,14 +132,14 @@ class World:
         lines = self.template.lines if self.config.knowledge.link_items else {}
         return ItemLinker(
             self.dataset.items["title"].to_list(),
-            item_texts(self.dataset),
+            self.item_texts,
             [factor for factor, form in lines.items() if form.names_items],
         )
 
     @cached_property
     def item_vectors(self) -> Float32Array:
         """Text vectors of the catalogue, ``[i, d]``."""
-        return self.encoder.encode(item_texts(self.dataset))
+        return self.encoder.encode(self.item_texts)
 
     @cached_property
     def practice(self) -> Practice:
