@@ -129,6 +129,15 @@ class TestText:
         assert "Liked:\nFilm 0 (Drama)\nNot liked:\n(none)\n" in writer.write(_films(5.0))
         assert "Liked:\n(none)\nNot liked:\nFilm 0 (Drama)\n" in writer.write(_films(1.0))
 
+    def test_what_was_not_liked_may_be_left_out(self, make_writer: MakeWriter) -> None:
+        """Who liked nothing is shown as what was watched, not as an empty list."""
+        history = TEMPLATE.history.model_copy(update={"rated": "{profile}Liked:\n{liked}\n"})
+        writer = make_writer(BARE.model_copy(update={"history": history}))
+        assert "Liked:\nFilm 1 (Drama)\nWhat now?" in writer.write(_films(1.0, 5.0, 3.0))
+        assert "Watched:\nFilm 0 (Drama)\nFilm 1 (Drama)\nWhat now?" in writer.write(
+            _films(1.0, 3.0)
+        )
+
     def test_the_threshold_itself_is_liked(self, make_writer: MakeWriter) -> None:
         assert "Not liked:\n(none)" in make_writer().write(_films(4.0))
         assert "Liked:\n(none)" in make_writer().write(_films(3.99))

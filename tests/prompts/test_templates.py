@@ -60,8 +60,9 @@ def test_shipped_templates_name_the_factors_they_check(name: str) -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_examples_show_every_form(name: str) -> None:
     """A user with low ratings or a profile meets an example that has them, too."""
-    for example in load_template(name).examples:
-        assert example.disliked
+    template = load_template(name)
+    for example in template.examples:
+        assert bool(example.disliked) == template.history.shows_disliked
         assert example.profile
 
 
@@ -86,6 +87,10 @@ def test_own_template_by_path(tmp_path: Path) -> None:
             "history.unrated",
         ),
         ({"history": {"rated": "{profile}{liked}{disliked}"}}, "unrated"),
+        (
+            {"history": {"rated": "{profile}{disliked}", "unrated": "{profile}{history}"}},
+            "['liked', 'profile'], and may use ['disliked'], found ['disliked', 'profile']",
+        ),
         ({"ranking": {"question": "What?"}}, "ranking.question must use"),
         ({"first_words": "Moods: this player likes"}, "first_words must start with 'Kinds:'"),
         ({"examples": [{"liked": ["Go"], "answer": "Go"}]}, "must start with first_words"),

@@ -176,7 +176,8 @@ class PromptWriter:
     ) -> str:
         template = self._template
         who = template.profile.format(profile=profile) if profile else ""
-        if rated:
+        # Who liked nothing would have an empty prompt where the others are left out.
+        if rated and (liked or template.history.shows_disliked):
             body = template.history.rated.format(
                 profile=who,
                 liked="\n".join(liked) or _NOTHING,

@@ -20,15 +20,27 @@ _PLACEHOLDERS = {
     "history.unrated": {"profile", "history"},
     "ranking.question": {"text"},
 }
+_MAY_LACK = {"history.rated": {"disliked"}}
 
 
 class HistoryForm(BaseModel):
-    """How a history is laid out, with ratings and without."""
+    """How a history is laid out, with ratings and without.
+
+    Attributes:
+        rated: holds the liked items and, unless the LLM is not to read them, the others.
+        unrated: holds them all; also for a user without a liked item whose others ``rated`` leaves
+            out.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rated: str
     unrated: str
+
+    @property
+    def shows_disliked(self) -> bool:
+        """Whether ``rated`` holds the items that were not liked."""
+        return "disliked" in _fields(self.rated)
 
 
 class Example(BaseModel):
@@ -118,12 +130,12 @@ class Template(BaseModel):
             "ranking.question": self.ranking.question,
         }
         for name, text in texts.items():
-            found = {
-                field for _, field, _, _ in string.Formatter().parse(text) if field is not None
-            }
-            if found != _PLACEHOLDERS[name]:
+            found, optional = _fields(text), _MAY_LACK.get(name, set())
+            if found | optional != _PLACEHOLDERS[name]:
+                needed = sorted(_PLACEHOLDERS[name] - optional)
+                also = f", and may use {sorted(optional)}" if optional else ""
                 raise ValueError(
-                    f"{name} must use exactly the placeholders {sorted(_PLACEHOLDERS[name])}, "
+                    f"{name} must use exactly the placeholders {needed}{also}, "
                     f"found {sorted(found)}"
                 )
         if len(set(self.factors)) < len(self.factors):
@@ -137,6 +149,10 @@ class Template(BaseModel):
             if not example.answer.startswith(self.first_words):
                 raise ValueError("each example's answer must start with first_words")
         return self
+
+
+def _fields(text: str) -> set[str]:
+    return {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
 
 
 def load_template(name: str) -> Template:
