@@ -13,6 +13,7 @@ from rlrf4rec.alignment import attention
 from rlrf4rec.alignment.attention import NAME, batched_attention
 from rlrf4rec.alignment.models import load_base_model
 from rlrf4rec.alignment.packing import visibility
+from rlrf4rec.alignment.scoring_plan import Branches, ScoringPlan
 
 SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 2, -1, -1, -1, -1]])
 
@@ -30,23 +31,60 @@ def test_equals_pytorchs_forward_and_backward(key_heads: int, scaling: float | N
     mask = visibility(SEGMENTS)
     additive = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
     ours, _ = attention._attend(nn.Module(), *parts, additive, scaling=scaling)
+    _assert_pytorchs(ours, parts, mask, scaling)
+
+
+@pytest.mark.parametrize("scaling", [None, 0.3])
+def test_a_flat_row_equals_pytorchs_with_a_mask_of_all_tokens(scaling: float | None) -> None:
+    """A stem of three tokens, then prompts with two answers: four tokens and two."""
+    generator = torch.Generator().manual_seed(0)
+    parts = tuple(
+        torch.randn(1, heads, 9, 4, generator=generator, requires_grad=True) for heads in (6, 2, 2)
+    )
+    segments = torch.tensor([[0, 1, 1, 2], [0, 1, -1, -1]])
+    own = visibility(segments)
+    branches = Branches(3, torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]]), segments >= 0)
+    whole = torch.zeros(9, 9, dtype=torch.bool)
+    whole[:, :3] = True
+    whole[:3, :3] = torch.ones(3, 3).tril().bool()
+    whole[3:7, 3:7] = own[0, 0]
+    whole[7:, 7:] = own[1, 0, :2, :2]
+    mask = torch.cat([torch.ones(2, 1, 4, 3, dtype=torch.bool), own], dim=-1)
+    additive = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+    token = attention._branches.set(branches)
+    try:
+        ours, _ = attention._attend(nn.Module(), *parts, additive, scaling=scaling)
+    finally:
+        attention._branches.reset(token)
+    _assert_pytorchs(ours, parts, whole, scaling)
+
+
+def _assert_pytorchs(
+    ours: Tensor, parts: tuple[Tensor, ...], mask: Tensor, scaling: float | None
+) -> None:
+    query, key, value = parts
     theirs = scaled_dot_product_attention(
-        *parts, attn_mask=mask, scale=scaling, enable_gqa=True
+        query, key, value, attn_mask=mask, scale=scaling, enable_gqa=True
     ).transpose(1, 2)
-    weights = torch.randn(ours.shape, generator=generator)
+    weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
     gradients = [torch.autograd.grad((output * weights).sum(), parts) for output in (ours, theirs)]
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(*gradients)
 
 
+def _plan(mask: Tensor) -> ScoringPlan:
+    nothing = torch.zeros(0)
+    return ScoringPlan(nothing, mask, None, nothing, nothing, nothing, nothing)
+
+
 def test_only_while_open_and_only_for_packed_rows(base_model: Path) -> None:
     model = load_base_model(base_model, torch.float32)
-    with batched_attention(model, visibility(SEGMENTS)) as mask:
+    with batched_attention(model, _plan(visibility(SEGMENTS))) as mask:
         assert model.config._attn_implementation == NAME
         assert mask.dtype == torch.float32
     assert model.config._attn_implementation == "sdpa"
     plain = torch.ones(2, 8)
-    with batched_attention(model, plain) as mask:
+    with batched_attention(model, _plan(plain)) as mask:
         assert model.config._attn_implementation == "sdpa"
         assert mask is plain
 
@@ -57,10 +95,12 @@ def test_long_rows_and_checkpointed_models_keep_their_own(
     model = load_base_model(base_model, torch.float32)
     packed = visibility(SEGMENTS)
     with monkeypatch.context() as patch:
-        patch.setattr(attention, "LONGEST_ROW", 7)
-        with batched_attention(model, packed) as mask:
+        patch.setattr(attention, "MOST_SCORES", packed.numel() - 1)
+        with batched_attention(model, _plan(packed)) as mask:
             assert mask is packed
+    assert attention.takes_flat_rows(model, _plan(packed))
     model.gradient_checkpointing_enable()
-    with batched_attention(model, packed) as mask:
+    assert not attention.takes_flat_rows(model, _plan(packed))
+    with batched_attention(model, _plan(packed)) as mask:
         assert mask is packed
         assert model.config._attn_implementation == "sdpa"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlrf4rec.alignment.packing import plan_answers, plan_pairs, shared_prompt_lengths
+from rlrf4rec.alignment.packing import PackedBatch, prompt_lengths, shared_prompt_lengths
+from rlrf4rec.alignment.scoring_plan import ScoringPlan, plan_answers
 
 X = -100
 
@@ -18,12 +19,16 @@ def _batch() -> tuple[Tensor, Tensor, Tensor]:
     return input_ids, attention_mask, labels
 
 
+def _plan_pairs(batch: tuple[Tensor, Tensor, Tensor], lengths: Tensor) -> ScoringPlan:
+    return PackedBatch.of_pairs(*batch, lengths).plan_padded()
+
+
 def test_a_pair_becomes_one_row() -> None:
     batch = _batch()
     lengths = shared_prompt_lengths(*batch)
     assert lengths is not None
     assert lengths.tolist() == [2, 1]
-    plan = plan_pairs(*batch, lengths)
+    plan = _plan_pairs(batch, lengths)
 
     assert plan.position_ids is not None
     assert plan.input_ids[0].tolist() == [1, 2, 3, 4, 5]
@@ -39,7 +44,7 @@ def test_a_pair_becomes_one_row() -> None:
 
 def test_the_mask_hides_the_chosen_answer_from_the_rejected_one() -> None:
     batch = _batch()
-    plan = plan_pairs(*batch, torch.tensor([2, 1]))
+    plan = _plan_pairs(batch, torch.tensor([2, 1]))
     assert plan.attention_mask.shape == (2, 1, 5, 5)
     assert plan.attention_mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],  # prompt
@@ -66,7 +71,7 @@ def test_neighbours_with_one_prompt_share_a_row() -> None:
     )
     lengths = shared_prompt_lengths(*batch)
     assert lengths is not None
-    plan = plan_pairs(*batch, lengths)
+    plan = _plan_pairs(batch, lengths)
     assert plan.position_ids is not None
     assert plan.input_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8]]
     assert plan.position_ids.tolist() == [[0, 1, 2, 3, 2, 2, 2, 3]]
@@ -93,13 +98,74 @@ def test_only_equal_prompts_share_a_row() -> None:
         torch.tensor([[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 1, 1]]),
         torch.tensor([[X, 2, 3], [X, X, 3], [X, 4, X], [X, X, 5]]),
     )
-    plan = plan_pairs(*batch, torch.tensor([1, 2]))
+    plan = _plan_pairs(batch, torch.tensor([1, 2]))
     assert plan.input_ids.tolist() == [[1, 2, 3, 4], [1, 2, 3, 5]]
+
+
+class TestFlat:
+    """Prompts 1 2 3 (answers 4 5 and 6) and 1 2 7 (answers 9 and 4): the stem is 1 2."""
+
+    BATCH = (
+        torch.tensor([[1, 2, 3, 4, 5], [1, 2, 7, 9, 0], [1, 2, 3, 6, 0], [1, 2, 7, 4, 0]]),
+        torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0]]),
+        torch.tensor([[X, X, X, 4, 5], [X, X, X, 9, X], [X, X, X, 6, X], [X, X, X, 4, X]]),
+    )
+
+    def _plan(self) -> ScoringPlan:
+        plan = PackedBatch.of_pairs(*self.BATCH, torch.tensor([3, 3])).plan_flat()
+        assert plan is not None
+        assert plan.position_ids is not None
+        assert plan.branches is not None
+        return plan
+
+    def test_one_row_without_padding(self) -> None:
+        plan = self._plan()
+        assert plan.position_ids is not None
+        assert plan.input_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 9, 4]]
+        assert plan.position_ids.tolist() == [[0, 1, 2, 3, 4, 3, 2, 3, 3]]
+        # 4 is predicted by 3 (column 2), 5 by 4, 9 by 7 (column 6), 6 by 3, the last 4 by 7.
+        assert plan.targets.tolist() == [4, 5, 9, 6, 4]
+        assert plan.rows.tolist() == [0] * 5
+        assert plan.columns.tolist() == [2, 3, 6, 2, 6]
+
+    def test_branches_and_their_mask(self) -> None:
+        plan = self._plan()
+        assert plan.branches is not None
+        assert plan.branches.stem == 2
+        assert plan.branches.columns.tolist() == [[2, 3, 4, 5], [6, 7, 8, 0]]
+        assert plan.branches.taken.int().tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+        assert plan.attention_mask.shape == (2, 1, 4, 6)
+        assert plan.attention_mask[0, 0].int().tolist() == [
+            [1, 1, 1, 0, 0, 0],  # the stem, then the prompt's end
+            [1, 1, 1, 1, 0, 0],  # chosen
+            [1, 1, 1, 1, 1, 0],
+            [1, 1, 1, 0, 0, 1],  # rejected
+        ]
+
+    def test_one_answer_a_row(self) -> None:
+        """Of equal prompts the last token stays out of the stem: it predicts."""
+        rows = (
+            torch.tensor([[1, 2, 3, 4], [1, 2, 5, 0]]),
+            torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]),
+            torch.tensor([[X, X, 3, 4], [X, X, 5, X]]),
+        )
+        lengths = prompt_lengths(*rows)
+        assert lengths is not None
+        plan = PackedBatch.of_rows(*rows, lengths).plan_flat()
+        assert plan is not None
+        assert plan.input_ids.tolist() == [[1, 2, 3, 4, 2, 5]]
+        assert plan.columns.tolist() == [1, 2, 4]
+
+    def test_no_stem_no_flat_row(self) -> None:
+        batch = _batch()
+        assert PackedBatch.of_pairs(*batch, torch.tensor([2, 1])).plan_flat() is None
+        alone = tuple(part[[0, 2]] for part in batch)
+        assert PackedBatch.of_pairs(*alone, torch.tensor([2])).plan_flat() is None
 
 
 def test_scores_return_to_the_batch_layout() -> None:
     batch = _batch()
-    plan = plan_pairs(*batch, torch.tensor([2, 1]))
+    plan = _plan_pairs(batch, torch.tensor([2, 1]))
     scores = torch.tensor([[0.3, 0.4, 0.7, 0.5, 0.8, 0.9]])
     expected = [[0, 0.3, 0.4], [0.7, 0, 0], [0, 0.5, 0], [0.8, 0.9, 0]]
     torch.testing.assert_close(plan.spread(scores), torch.tensor(expected))

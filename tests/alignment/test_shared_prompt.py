@@ -15,10 +15,12 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
-from rlrf4rec.alignment import shared_prompt
+from rlrf4rec.alignment import attention, shared_prompt
 from rlrf4rec.alignment.models import load_base_model, load_plain_tokenizer
-from rlrf4rec.alignment.shared_prompt import SharedPromptDPOTrainer
+from rlrf4rec.alignment.shared_prompt import AnswersOnlySFTTrainer, SharedPromptDPOTrainer
 from rlrf4rec.generation.packable import find_obstacle
 
 SMALL: dict[str, Any] = {
@@ -32,6 +34,15 @@ SMALL: dict[str, Any] = {
     "max_position_embeddings": 256,
     "initializer_range": 0.3,
     "pad_token_id": 257,
+}
+
+COMMON: dict[str, Any] = {
+    "bf16": False,
+    "use_cpu": True,
+    "report_to": "none",
+    "gradient_checkpointing": False,
+    "disable_tqdm": True,
+    "per_device_train_batch_size": 3,
 }
 
 
@@ -58,21 +69,15 @@ def _trainer(
     targets = settings.pop("targets", "all-linear")
     trainer: Any = cls(
         model=model,
-        args=DPOConfig(
-            str(output),
-            max_length=None,
-            bf16=False,
-            use_cpu=True,
-            report_to="none",
-            gradient_checkpointing=False,
-            disable_tqdm=True,
-            per_device_train_batch_size=3,
-            **settings,
-        ),
+        args=DPOConfig(str(output), max_length=None, **COMMON, **settings),
         train_dataset=Dataset.from_dict(pairs.to_dict(as_series=False)),
         processing_class=load_plain_tokenizer(base),
         peft_config=LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM"),
     )
+    return _with_a_working_adapter(trainer)
+
+
+def _with_a_working_adapter(trainer: Any) -> Any:
     generator = torch.Generator().manual_seed(1)
     for name, parameter in trainer.model.named_parameters():
         if "lora_B" in name:
@@ -147,19 +152,19 @@ def test_loss_metrics_and_gradients_are_trls(
         ("gpt2", {"vocab_size": 258, "n_embd": 32, "n_layer": 2, "n_head": 4}, ["c_attn"]),
     ],
 )
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 def test_other_models_are_packed_too(
     kind: str,
     settings: dict[str, Any],
     targets: Any,
-    attention: str,
+    implementation: str,
     base_model: Path,
     pairs: pl.DataFrame,
     tmp_path: Path,
 ) -> None:
     steps = []
     for cls in (SharedPromptDPOTrainer, DPOTrainer):
-        model = _random_model(kind, attention, **settings)
+        model = _random_model(kind, implementation, **settings)
         assert find_obstacle(model, 32) is None
         steps.append(_step(_trainer(cls, model, base_model, pairs, tmp_path, targets=targets)))
     _assert_equal(*steps)
@@ -168,15 +173,65 @@ def test_other_models_are_packed_too(
 def test_several_pairs_of_one_prompt_are_trls_too(
     base_model: Path, pairs: pl.DataFrame, tmp_path: Path
 ) -> None:
-    """Three pairs, two of them with one prompt: two packed rows."""
+    """Three pairs, two of them with one prompt: two packed rows; in the flat one they share it.
+
+    Nothing is padded there: 1 token that all begin with, 11 and 6 more of the prompts, and answers
+    with their ends of 7, 13, 23, 4, 16 and 9.
+    """
     shared = pairs.with_columns(prompt=pairs["prompt"][[0, 0, 2, 3, 4]])
     steps = []
     for cls in (SharedPromptDPOTrainer, DPOTrainer):
         model = load_base_model(base_model, torch.float32)
         read = _rows_read(model)
         steps.append(_step(_trainer(cls, model, base_model, shared, tmp_path)))
-        assert [rows for rows, _ in read] == [2 if cls is SharedPromptDPOTrainer else 6] * 2
+        assert read == [(1, 90) if cls is SharedPromptDPOTrainer else (6, 35)] * 2
     _assert_equal(*steps)
+
+
+def test_padded_rows_are_trls_too(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where flat rows cannot be run: on a GPU, and with too many scores."""
+    monkeypatch.setattr(attention, "MOST_SCORES", 0)
+    steps = []
+    for cls in (SharedPromptDPOTrainer, DPOTrainer):
+        model = load_base_model(base_model, torch.float32)
+        read = _rows_read(model)
+        steps.append(_step(_trainer(cls, model, base_model, pairs, tmp_path)))
+        assert [rows for rows, _ in read] == [3 if cls is SharedPromptDPOTrainer else 6] * 2
+    _assert_equal(*steps)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_fine_tuning_is_trls(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path, n_rows: int
+) -> None:
+    """Loss, metrics and gradients; three prompts are read in one row."""
+    steps = []
+    for cls in (AnswersOnlySFTTrainer, SFTTrainer):
+        model = load_base_model(base_model, torch.float32)
+        read = _rows_read(model)
+        trainer = _fine_tuner(cls, model, base_model, pairs, tmp_path)
+        steps.append(_step(trainer, n_rows))
+        if cls is AnswersOnlySFTTrainer:
+            assert [rows for rows, _ in read] == [1]
+    _assert_equal(*steps)
+
+
+def _fine_tuner(
+    cls: type[SFTTrainer], model: PreTrainedModel, base: Path, pairs: pl.DataFrame, output: Path
+) -> Any:
+    """See `_trainer`."""
+    trainer: Any = cls(
+        model=model,
+        args=SFTConfig(str(output), max_length=None, **COMMON),
+        train_dataset=Dataset.from_dict(
+            {"prompt": pairs["prompt"].to_list(), "completion": pairs["chosen"].to_list()}
+        ),
+        processing_class=load_plain_tokenizer(base),
+        peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    return _with_a_working_adapter(trainer)
 
 
 def test_reference_log_probs_are_trls(

@@ -9,16 +9,19 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlrf4rec.alignment import StepReport, TuningCurve, merge_adapter, tune
 from rlrf4rec.alignment.models import load_adapter, load_base_model, load_plain_tokenizer
+from rlrf4rec.alignment.packing import PackedBatch
 from rlrf4rec.alignment.stages import learning_rate_factor
 from rlrf4rec.config import AlignmentConfig
 from rlrf4rec.errors import ConfigError, DataError, MissingPartError
 
+START = "<|start|>"
 CONFIG = AlignmentConfig(
     epochs=2, batch_size=1, gradient_accumulation=1, lora_rank=4, lora_alpha=8, learning_rate=2e-3
 )
@@ -99,6 +102,51 @@ def test_one_step_holds_many_pairs(base_model: Path, pairs: pl.DataFrame, tmp_pa
         assert curve.steps.height == 2
         weights.append(_weights(tmp_path / name))
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+
+
+def test_prompts_read_together_teach_the_same(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four prompts that begin alike, in one flat row or in four rows: the same two tunings.
+
+    But for the logged entropy, TRL's mean over micro-batches of means over their tokens.
+    """
+    settings = {"epochs": 1, "batch_size": 4, "best_of_n_epochs": 1}
+    arguments: dict[str, Any] = {"config": CONFIG.model_copy(update=settings)}
+    alike = pairs.head(4).with_columns(prompt=f"{START}What you wrote. " + pl.col("prompt"))
+    curves = []
+    for prompts_a_row in (4, 1):
+        monkeypatch.setattr("rlrf4rec.alignment.tuning.PROMPTS_A_ROW", prompts_a_row)
+        curves.append(_tune(base_model, alike, tmp_path / str(prompts_a_row), **arguments).steps)
+    assert_frame_equal(*(curve.drop("entropy") for curve in curves), abs_tol=1e-5)
+    together, apart = (_weights(tmp_path / name) for name in ("4", "1"))
+    torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stem", "pairs_read_together"),
+    [("A long beginning of all prompts. ", 4), ("A", 1)],
+)
+def test_only_prompts_that_mostly_agree_are_read_together(
+    base_model: Path,
+    pairs: pl.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stem: str,
+    pairs_read_together: int,
+) -> None:
+    batches = []
+    of_pairs = PackedBatch.of_pairs
+
+    def watched(*batch: Tensor) -> PackedBatch:
+        batches.append(len(batch[0]) // 2)
+        return of_pairs(*batch)
+
+    monkeypatch.setattr(PackedBatch, "of_pairs", watched)
+    config = CONFIG.model_copy(update={"epochs": 1, "batch_size": 2, "gradient_accumulation": 2})
+    other = pl.Series("prompt", ["Jaws is fine.", "Up!", "Ran, again.", "Brazil is art."])
+    _tune(base_model, pairs.head(4).with_columns(prompt=stem + other), tmp_path, config=config)
+    assert set(batches) == {pairs_read_together}
 
 
 @pytest.mark.parametrize(

@@ -1,43 +1,58 @@
-"""Attention for packed rows on a CPU: three batched products.
+"""Attention for packed rows on a CPU: a few batched products.
 
 PyTorch's attention for CPUs is made for a causal mask; with a mask of one's own, in bfloat16, its
 backward pass costs more than all other products of a small model together. Rows of some hundred
 tokens are small enough to write all scores down: a row of 680 tokens, nine heads and 30 layers,
 forward and backward, takes 0.3 instead of 1 to 2.6 seconds on two cores.
+
+In a flat row (`packing.PackedBatch.plan_flat`) the stem attends to itself, and each prompt's own
+tokens to the stem and to themselves; no score between two prompts is computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+
+from rlrf4rec.alignment.scoring_plan import Branches, ScoringPlan
 
 NAME = "rlrf4rec_batched"
 """Under which transformers finds it."""
 
-LONGEST_ROW = 1024
-"""Tokens of the longest row it is used for: all scores of all layers are kept for the backward
-pass, 0.6 GB at this length in a model of 135M parameters."""
+MOST_SCORES = 2 * 1024 * 1024
+"""Of a head and layer: all are kept for the backward pass, 1.2 GB at this number in a model of 135M
+parameters."""
+
+_branches: ContextVar[Branches | None] = ContextVar("branches", default=None)
+
+
+def takes_flat_rows(model: PreTrainedModel, plan: ScoringPlan) -> bool:
+    """Whether `batched_attention` would run this plan, whose structure only it knows."""
+    return _batches(model, plan.attention_mask)
 
 
 @contextmanager
-def batched_attention(model: PreTrainedModel, mask: Tensor) -> Iterator[Tensor]:
+def batched_attention(model: PreTrainedModel, plan: ScoringPlan) -> Iterator[Tensor]:
     """While open, the model attends by batched products, where these are faster.
 
     Args:
         model: a causal language model whose attention takes any mask (`find_obstacle`).
-        mask: ``[b, 1, w, w]``, boolean, true where a query (third axis) may look at a key; or
-            ``[b, w]`` for rows that are not packed, whose attention stays as it is.
+        plan: what it reads; a flat one only if `takes_flat_rows`.
 
     Yields:
-        The mask as the model's attention takes it now.
+        The plan's mask as the model's attention takes it now.
     """
+    mask = plan.attention_mask
     if mask.dim() == 2:
+        # Rows that are not packed keep the attention they have.
         yield mask
         return
     config = model.config.get_text_config()
@@ -46,14 +61,25 @@ def batched_attention(model: PreTrainedModel, mask: Tensor) -> Iterator[Tensor]:
         # Eager attention adds the mask to its scores.
         yield _additive(mask, model.dtype)
         return
-    if mask.device.type != "cpu" or mask.shape[-1] > LONGEST_ROW or model.is_gradient_checkpointing:
+    if not _batches(model, mask):
         yield mask
         return
     config._attn_implementation = NAME
+    token = _branches.set(plan.branches)
     try:
         yield _additive(mask, model.dtype)
     finally:
+        _branches.reset(token)
         config._attn_implementation = own
+
+
+def _batches(model: PreTrainedModel, mask: Tensor) -> bool:
+    return (
+        model.config.get_text_config()._attn_implementation == "sdpa"
+        and mask.device.type == "cpu"
+        and mask.numel() <= MOST_SCORES
+        and not model.is_gradient_checkpointing
+    )
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -72,24 +98,65 @@ def _attend(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """What transformers asks of an attention: ``[b, h, w, d]`` to ``[b, w, h, d]``."""
-    if attention_mask is None or dropout:
+    branches = _branches.get()
+    if attention_mask is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
-    batch, heads, width, dim = query.shape
-    groups = heads // key.shape[1]
-    keys, values = (
-        repeat_kv(part, groups).reshape(batch * heads, -1, dim) for part in (key, value)
-    )
-    mask = attention_mask.expand(batch, heads, width, -1).reshape(batch * heads, width, -1)
-    scores = torch.baddbmm(
-        mask,
-        query.reshape(batch * heads, width, dim),
-        keys.transpose(1, 2),
-        alpha=dim**-0.5 if scaling is None else scaling,
-    )
-    attended = torch.bmm(scores.softmax(-1), values).view(batch, heads, width, -1)
+    groups = query.shape[1] // key.shape[1]
+    keys, values = repeat_kv(key, groups), repeat_kv(value, groups)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if branches is None:
+        attended = _attend_batch(query, keys, values, attention_mask, scale, dropout)
+    else:
+        attended = _attend_flat(query, keys, values, attention_mask, scale, dropout, branches)
     return attended.transpose(1, 2).contiguous(), None
+
+
+def _attend_batch(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, dropout: float
+) -> Tensor:
+    """``[b, h, w, d]`` queries on ``[b, h, k, d]`` keys; the mask is ``[b, 1, w, k]``."""
+    batch, heads, width, dim = query.shape
+    flat = (batch * heads, width, -1)
+    scores = torch.baddbmm(
+        mask.expand(batch, heads, width, -1).reshape(flat),
+        query.reshape(flat),
+        key.reshape(batch * heads, -1, dim).transpose(1, 2),
+        alpha=scale,
+    )
+    weights = torch.dropout(scores.softmax(-1), dropout, train=dropout > 0)
+    return torch.bmm(weights, value.reshape(batch * heads, -1, dim)).view(batch, heads, width, -1)
+
+
+def _attend_flat(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    scale: float,
+    dropout: float,
+    branches: Branches,
+) -> Tensor:
+    """``[1, h, w, d]`` each; the mask is ``[r, 1, v, s + v]``."""
+    stem, rows = branches.stem, len(branches.columns)
+    stem_query, stem_key, stem_value = (part[:, :, :stem] for part in (query, key, value))
+    own_query, own_key, own_value = (
+        part[0][:, branches.columns].transpose(0, 1) for part in (query, key, value)
+    )
+    first = scaled_dot_product_attention(
+        stem_query, stem_key, stem_value, is_causal=True, scale=scale, dropout_p=dropout
+    )
+    rest = _attend_batch(
+        own_query,
+        torch.cat([stem_key.expand(rows, -1, -1, -1), own_key], dim=2),
+        torch.cat([stem_value.expand(rows, -1, -1, -1), own_value], dim=2),
+        mask,
+        scale,
+        dropout,
+    )
+    taken = rest.transpose(1, 2)[branches.taken].transpose(0, 1).unsqueeze(0)
+    return torch.cat([first, taken], dim=2)
 
 
 AttentionInterface.register(NAME, _attend)

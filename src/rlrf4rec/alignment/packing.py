@@ -1,4 +1,4 @@
-"""Answers to one prompt, laid into one row.
+"""Prompts and answers, laid down so that nothing is read twice.
 
 A preference pair repeats its prompt: TRL's batch of ``b`` pairs holds ``2b`` rows, first the chosen
 ones, then the rejected ones. Here a prompt is laid down once, followed by all its answers; pairs
@@ -10,72 +10,49 @@ The attention mask hides answers from one another, and the positions of each sta
 ends, so every token sees exactly what it sees in its own row. The hidden state of the last prompt
 token predicts the first token of every answer.
 
+Prompts of one template begin alike, too: with the instruction and the worked examples. `plan_flat`
+lays this stem down once for the whole batch, and what is left of each packed row behind it:
+
+    stem · the first prompt's end and its answers · the second prompt's end and its answers · …
+
 Shape legend: ``b`` pairs, ``l`` tokens in a row of TRL's batch, ``r`` packed rows of ``w`` tokens,
-``n`` answer tokens in the whole batch.
+``s`` tokens of the stem, ``v`` tokens of the longest row behind the stem, ``n`` answer tokens in
+the whole batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-IGNORED_LABEL = -100
-"""The label of a token that is not scored (PyTorch's and TRL's convention)."""
+from rlrf4rec.alignment.scoring_plan import IGNORED_LABEL, Branches, ScoringPlan, plan_answers
 
 _PROMPT, _PADDING = 0, -1
 """Segments of a packed row; answers are numbered from 1."""
 
 
-@dataclass(frozen=True)
-class ScoringPlan:
-    """What to run through the backbone, and where the answers' predictions are found in it.
+def prompt_lengths(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor | None:
+    """The number of prompt tokens of each row, ``[r]``, or None where packing would not hold.
 
-    Answer tokens are numbered in the row-major order of TRL's batch.
-
-    Attributes:
-        input_ids: ``[r, w]``, or TRL's own ``[2b, l]`` where prompts are not shared.
-        attention_mask: ``[r, 1, w, w]``, true where a query (third axis) may look at a key (fourth
-            axis); or TRL's own ``[2b, l]``.
-        position_ids: ``[r, w]``, or None for the model's default.
-        rows: ``[n]``, the row of `input_ids` in which an answer token is predicted.
-        columns: ``[n]``, the column of the token whose hidden state predicts it.
-        targets: ``[n]``, the answer tokens.
-        scored: ``[2b, l - 1]``, true where TRL expects an answer token's score.
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    position_ids: Tensor | None
-    rows: Tensor
-    columns: Tensor
-    targets: Tensor
-    scored: Tensor
-
-    def pick(self, hidden_states: Tensor) -> Tensor:
-        """The hidden states that predict the answers: ``[rows, columns, d]`` to ``[1, n, d]``."""
-        return hidden_states[self.rows, self.columns].unsqueeze(0)
-
-    def spread(self, scores: Tensor) -> Tensor:
-        """Answer tokens' scores ``[1, n]`` in TRL's layout ``[2b, l - 1]``, zero elsewhere."""
-        return scores.new_zeros(self.scored.shape).masked_scatter(self.scored, scores.squeeze(0))
-
-
-def plan_answers(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
-    """Leave the rows as they are and score the answers' tokens only.
+    That is with rows padded on the left, an answer or a prompt without tokens, an unscored token
+    inside or after an answer.
 
     Args:
         input_ids: ``[r, l]``.
         attention_mask: ``[r, l]``, 1 for a token, 0 for padding.
         labels: ``[r, l]``, `IGNORED_LABEL` outside the answers.
     """
-    scored = labels[:, 1:] != IGNORED_LABEL
-    rows, columns = scored.nonzero(as_tuple=True)
-    return ScoringPlan(
-        input_ids, attention_mask, None, rows, columns, labels[:, 1:][scored], scored
-    )
+    columns = torch.arange(input_ids.shape[1], device=input_ids.device)
+    lengths = attention_mask.sum(dim=1, keepdim=True)
+    scored = labels != IGNORED_LABEL
+    starts = lengths - scored.sum(dim=1, keepdim=True)
+    right_padded = (attention_mask.bool() == (columns < lengths)).all()
+    answers_end_rows = (scored == ((columns >= starts) & (columns < lengths))).all()
+    packable = right_padded & answers_end_rows & (starts > 0).all() & (starts < lengths).all()
+    return starts.squeeze(1) if packable.item() else None
 
 
 def shared_prompt_lengths(
@@ -83,79 +60,142 @@ def shared_prompt_lengths(
 ) -> Tensor | None:
     """The number of prompt tokens of each pair, ``[b]``, or None if a pair's prompts differ.
 
-    None also where packing would not hold: rows padded on the left, an answer or a prompt without
-    tokens, an unscored token inside or after an answer.
+    None also where `prompt_lengths` is.
 
     Args:
         input_ids: ``[2b, l]``, chosen rows first.
         attention_mask: ``[2b, l]``, 1 for a token, 0 for padding.
         labels: ``[2b, l]``, `IGNORED_LABEL` outside the answers.
     """
-    if len(input_ids) % 2:
+    starts = None if len(input_ids) % 2 else prompt_lengths(input_ids, attention_mask, labels)
+    if starts is None:
         return None
     columns = torch.arange(input_ids.shape[1], device=input_ids.device)
-    lengths = attention_mask.sum(dim=1, keepdim=True)
-    scored = labels != IGNORED_LABEL
-    starts = lengths - scored.sum(dim=1, keepdim=True)
-    right_padded = (attention_mask.bool() == (columns < lengths)).all()
-    answers_end_rows = (scored == ((columns >= starts) & (columns < lengths))).all()
     chosen, rejected = input_ids.chunk(2)
     chosen_starts, rejected_starts = starts.chunk(2)
-    same_prompts = ((chosen == rejected) | (columns >= chosen_starts)).all()
-    shared = (
-        right_padded
-        & answers_end_rows
-        & same_prompts
-        & (chosen_starts == rejected_starts).all()
-        & (starts > 0).all()
-        & (starts < lengths).all()
-    )
-    return chosen_starts.squeeze(1) if shared.item() else None
+    same_prompts = ((chosen == rejected) | (columns >= chosen_starts.unsqueeze(1))).all()
+    shared = same_prompts & (chosen_starts == rejected_starts).all()
+    return chosen_starts if shared.item() else None
 
 
-def plan_pairs(
-    input_ids: Tensor, attention_mask: Tensor, labels: Tensor, prompt_lengths: Tensor
-) -> ScoringPlan:
-    """Lay each prompt and the answers of its pairs into one row.
+class PackedBatch:
+    """A batch's rows, those of one prompt packed into one.
 
     Args:
-        input_ids: ``[2b, l]``, chosen rows first, padded on the right.
-        attention_mask: ``[2b, l]``, 1 for a token, 0 for padding.
-        labels: ``[2b, l]``, `IGNORED_LABEL` outside the answers.
-        prompt_lengths: ``[b]``, from `shared_prompt_lengths`.
+        input_ids: ``[r, l]``, padded on the right.
+        attention_mask: ``[r, l]``, 1 for a token, 0 for padding.
+        labels: ``[r, l]``, `IGNORED_LABEL` outside the answers.
+        begins: of each row, where its prompt ends.
+        groups: rows that have the same prompt, in the order in which their answers are laid down.
     """
-    n_pairs = len(prompt_lengths)
-    begins, ends = prompt_lengths.tolist(), attention_mask.sum(dim=1).tolist()
-    rows: list[_PackedRow] = []
-    row_of, shift_of = (torch.zeros(2 * n_pairs, dtype=torch.long) for _ in range(2))
-    for pairs in _sharing_a_prompt(input_ids[:n_pairs], begins):
-        begin = begins[pairs[0]]
-        answers = [answer for pair in pairs for answer in (pair, pair + n_pairs)]
-        row = _PackedRow.of(
-            [input_ids[pairs[0], :begin]] + [input_ids[one, begin : ends[one]] for one in answers]
-        )
-        for answer, column in zip(answers, row.answer_columns, strict=True):
-            row_of[answer], shift_of[answer] = len(rows), column - begin
-        rows.append(row)
 
-    plan = plan_answers(input_ids, attention_mask, labels)
-    device = input_ids.device
-    # The last prompt token predicts every first token; only what comes after it has moved.
-    moved = plan.columns >= prompt_lengths.repeat(2)[plan.rows]
-    shift = torch.where(moved, shift_of.to(device)[plan.rows], 0)
-    segments = pad_sequence(
-        [row.segments for row in rows], batch_first=True, padding_value=_PADDING
-    )
-    return ScoringPlan(
-        # Any token will do for padding: nobody looks at it.
-        input_ids=pad_sequence([row.tokens for row in rows], batch_first=True),
-        attention_mask=visibility(segments),
-        position_ids=pad_sequence([row.positions for row in rows], batch_first=True),
-        rows=row_of.to(device)[plan.rows],
-        columns=plan.columns + shift,
-        targets=plan.targets,
-        scored=plan.scored,
-    )
+    def __init__(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        begins: list[int],
+        groups: list[list[int]],
+    ) -> None:
+        ends = attention_mask.sum(dim=1).tolist()
+        self._plain = plan_answers(input_ids, attention_mask, labels)
+        self._rows: list[_PackedRow] = []
+        row_of, shift_of = (torch.zeros(len(input_ids), dtype=torch.long) for _ in range(2))
+        for answers in groups:
+            begin = begins[answers[0]]
+            row = _PackedRow.of(
+                [input_ids[answers[0], :begin]]
+                + [input_ids[one, begin : ends[one]] for one in answers]
+            )
+            for answer, column in zip(answers, row.answer_columns, strict=True):
+                row_of[answer], shift_of[answer] = len(self._rows), column - begin
+            self._rows.append(row)
+        plain, device = self._plain, input_ids.device
+        # The last prompt token predicts every first token; only what comes after it has moved.
+        moved = plain.columns >= torch.tensor(begins, device=device)[plain.rows]
+        shift = torch.where(moved, shift_of.to(device)[plain.rows], 0)
+        self._predicted_in = row_of.to(device)[plain.rows]
+        self._predicted_by = plain.columns + shift
+
+    @classmethod
+    def of_pairs(
+        cls, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, lengths: Tensor
+    ) -> PackedBatch:
+        """From a batch ``[2b, l]``, chosen rows first, and its `shared_prompt_lengths`."""
+        n_pairs, begins = len(lengths), lengths.tolist()
+        groups = [
+            [answer for pair in pairs for answer in (pair, pair + n_pairs)]
+            for pairs in _sharing_a_prompt(input_ids[:n_pairs], begins)
+        ]
+        return cls(input_ids, attention_mask, labels, begins * 2, groups)
+
+    @classmethod
+    def of_rows(
+        cls, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, lengths: Tensor
+    ) -> PackedBatch:
+        """From a batch ``[r, l]`` of one answer a row and its `prompt_lengths`."""
+        groups = [[row] for row in range(len(input_ids))]
+        return cls(input_ids, attention_mask, labels, lengths.tolist(), groups)
+
+    def plan_padded(self) -> ScoringPlan:
+        """A packed row for each prompt, padded to the longest."""
+        segments = self._padded([row.segments for row in self._rows], _PADDING)
+        return replace(
+            self._plain,
+            # Any token will do for padding: nobody looks at it.
+            input_ids=self._padded([row.tokens for row in self._rows]),
+            attention_mask=visibility(segments),
+            position_ids=self._padded([row.positions for row in self._rows]),
+            rows=self._predicted_in,
+            columns=self._predicted_by,
+        )
+
+    def plan_flat(self) -> ScoringPlan | None:
+        """One row of all prompts behind what they begin with; None where they do not begin alike.
+
+        Only the attention looks at its structure; all other layers read every token once, without
+        padding.
+        """
+        stem = self._stem()
+        if stem == 0:
+            return None
+        device = self._plain.targets.device
+        own = torch.tensor([len(row.tokens) - stem for row in self._rows], device=device)
+        begins = stem + own.cumsum(0) - own
+        places = torch.arange(int(own.max()), device=device)
+        taken = places < own.unsqueeze(1)
+        segments = self._padded([row.segments[stem:] for row in self._rows], _PADDING)
+        before = torch.ones(*segments.shape, stem, dtype=torch.bool, device=device).unsqueeze(1)
+        first = self._rows[0]
+        return replace(
+            self._plain,
+            input_ids=_flat(first.tokens[:stem], [row.tokens[stem:] for row in self._rows]),
+            attention_mask=torch.cat([before, visibility(segments)], dim=-1),
+            position_ids=_flat(
+                first.positions[:stem], [row.positions[stem:] for row in self._rows]
+            ),
+            rows=torch.zeros_like(self._predicted_in),
+            columns=begins[self._predicted_in] + self._predicted_by - stem,
+            branches=Branches(stem, torch.where(taken, begins.unsqueeze(1) + places, 0), taken),
+        )
+
+    def _stem(self) -> int:
+        """Tokens that all prompts begin with; of each prompt at least its last token is left."""
+        prompts = [row.tokens[: row.prompt_length - 1] for row in self._rows]
+        if len(prompts) < 2:
+            return 0
+        shortest = min(len(prompt) for prompt in prompts)
+        starts = torch.stack([prompt[:shortest] for prompt in prompts])
+        alike = (starts == starts[0]).all(dim=0)
+        return int(alike.cumprod(0).sum())
+
+    @staticmethod
+    def _padded(parts: list[Tensor], value: int = 0) -> Tensor:
+        return pad_sequence(parts, batch_first=True, padding_value=value)
+
+
+def _flat(stem: Tensor, parts: list[Tensor]) -> Tensor:
+    return torch.cat([stem, *parts]).unsqueeze(0)
 
 
 @dataclass(frozen=True)
@@ -166,12 +206,14 @@ class _PackedRow:
         tokens: ``[w]``.
         positions: ``[w]``, of each token in the row it comes from.
         segments: ``[w]``, `_PROMPT` or the number of the answer.
+        prompt_length: its tokens.
         answer_columns: where each answer starts.
     """
 
     tokens: Tensor
     positions: Tensor
     segments: Tensor
+    prompt_length: int
     answer_columns: list[int]
 
     @classmethod
@@ -190,6 +232,7 @@ class _PackedRow:
                 ]
             ),
             torch.arange(len(parts), device=device).repeat_interleave(lengths),
+            len(prompt),
             lengths.cumsum(0)[:-1].tolist(),
         )
 

@@ -25,13 +25,9 @@ from transformers.utils.generic import ModelOutput
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from rlrf4rec.alignment.attention import batched_attention
-from rlrf4rec.alignment.packing import (
-    ScoringPlan,
-    plan_answers,
-    plan_pairs,
-    shared_prompt_lengths,
-)
+from rlrf4rec.alignment.attention import batched_attention, takes_flat_rows
+from rlrf4rec.alignment.packing import PackedBatch, prompt_lengths, shared_prompt_lengths
+from rlrf4rec.alignment.scoring_plan import ScoringPlan, plan_answers
 from rlrf4rec.generation.packable import find_obstacle
 
 _log = logging.getLogger(__name__)
@@ -97,14 +93,15 @@ def share_prompts(model: PreTrainedModel) -> Iterator[None]:
     """
 
     def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
-        prompt_lengths = shared_prompt_lengths(input_ids, attention_mask, labels)
+        lengths = shared_prompt_lengths(input_ids, attention_mask, labels)
         obstacle = find_obstacle(model, input_ids.shape[1])
-        if prompt_lengths is None:
+        if lengths is None:
             obstacle = "the two rows of a pair do not start with the same prompt"
-        if obstacle is not None or prompt_lengths is None:
+        if obstacle is not None or lengths is None:
             _log_once(f"DPO runs without shared prompts, which is slower: {obstacle}.")
             return plan_answers(input_ids, attention_mask, labels)
-        return plan_pairs(input_ids, attention_mask, labels, prompt_lengths)
+        batch = PackedBatch.of_pairs(input_ids, attention_mask, labels, lengths)
+        return _flat(model, batch) or batch.plan_padded()
 
     with _planned_forward(model, plan):
         yield
@@ -114,11 +111,26 @@ def share_prompts(model: PreTrainedModel) -> Iterator[None]:
 def score_answers_only(model: PreTrainedModel) -> Iterator[None]:
     """While open, calls with ``fused_lm_head=True`` compute no logits for prompt tokens.
 
+    What all prompts of a batch begin with is read once, where the model allows it.
+
     Args:
         model: a causal language model with TRL's fused head.
     """
-    with _planned_forward(model, plan_answers):
+
+    def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
+        lengths = prompt_lengths(input_ids, attention_mask, labels)
+        flat = None
+        if lengths is not None and find_obstacle(model, input_ids.shape[1]) is None:
+            flat = _flat(model, PackedBatch.of_rows(input_ids, attention_mask, labels, lengths))
+        return flat or plan_answers(input_ids, attention_mask, labels)
+
+    with _planned_forward(model, plan):
         yield
+
+
+def _flat(model: PreTrainedModel, batch: PackedBatch) -> ScoringPlan | None:
+    plan = batch.plan_flat()
+    return plan if plan is not None and takes_flat_rows(model, plan) else None
 
 
 @contextmanager
@@ -161,7 +173,7 @@ def _run(model: PreTrainedModel, own_forward: Any, plan: ScoringPlan, kwargs: An
     # only the hidden states that predict answers.
     hook = model.base_model.register_forward_hook(keep_predictors)
     try:
-        with batched_attention(model, plan.attention_mask) as mask:
+        with batched_attention(model, plan) as mask:
             kwargs["attention_mask"] = mask
             outputs = own_forward(**kwargs, shift_labels=plan.targets.unsqueeze(0))
     finally:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ from rlrf4rec.generation.engines import require_device
 
 SAVE_STEPS = 5
 """Optimizer steps between checkpoints: what a kill can cost (80 pairs with the defaults)."""
+
+PROMPTS_A_ROW = 4
+"""Prompts read together on a CPU where most of them is the same: more would fill the memory with
+scores of the attention (`attention.MOST_SCORES`) and gain little."""
 
 _PAIR_COLUMNS = ("prompt", "chosen", "rejected")
 
@@ -162,6 +167,8 @@ class _Tuning:
             "dtype": self.dtype,
             "seed": self.seed,
             "on_cpu": self.on_cpu,
+            # A checkpoint counts micro-batches.
+            "micro_batch": self._micro_batch(self._pairs_together()),
         }
         return tuning_key(self.base_model_folder, self.pairs, start_adapter, settings)
 
@@ -193,8 +200,24 @@ class _Tuning:
         """How many pairs of one prompt are learned from in one row: they divide a step."""
         most = self.pairs["prompt"].value_counts()["count"].max()
         assert isinstance(most, int)
-        step = self.config.batch_size * self.config.gradient_accumulation
-        return max(number for number in range(1, most + 1) if step % number == 0)
+        return max(number for number in range(1, most + 1) if self._pairs_a_step % number == 0)
+
+    @property
+    def _pairs_a_step(self) -> int:
+        return self.config.batch_size * self.config.gradient_accumulation
+
+    def _micro_batch(self, together: int) -> int:
+        """Pairs that are read together; a full step's gradient is the mean over its pairs."""
+        if not self.on_cpu:
+            return max(together, self.config.batch_size)
+        # On a CPU, rows of different lengths run a tenth faster one by one, without padding, unless
+        # most of the prompts need to be read only once.
+        most = together * (PROMPTS_A_ROW if _share_a_stem(self.pairs["prompt"]) else 1)
+        return max(
+            number
+            for number in range(together, most + 1, together)
+            if self._pairs_a_step % number == 0
+        )
 
     def _model_arguments(self, start_adapter: Path | None) -> dict[str, Any]:
         """Keyword arguments of a TRL trainer, hence `Any`."""
@@ -213,15 +236,12 @@ class _Tuning:
 
     def _arguments(self, phase: Phase, epochs: int, together: int = 1) -> dict[str, Any]:
         """Keyword arguments of a TRL configuration, hence `Any`."""
-        pairs_a_step = self.config.batch_size * self.config.gradient_accumulation
-        # On a CPU, rows of different lengths run a tenth faster one by one, without padding. The
-        # gradient is the mean over the step's pairs either way.
-        micro_batch = together if self.on_cpu else max(together, self.config.batch_size)
+        micro_batch = self._micro_batch(together)
         return {
             "output_dir": str(self.folder / phase),
             "num_train_epochs": epochs,
             "per_device_train_batch_size": micro_batch,
-            "gradient_accumulation_steps": pairs_a_step // micro_batch,
+            "gradient_accumulation_steps": self._pairs_a_step // micro_batch,
             "learning_rate": self.config.learning_rate,
             "max_length": None,
             "bf16": self.dtype == "bfloat16",
@@ -249,6 +269,16 @@ class _Tuning:
             for entry in stage.state.log_history
             if "loss" in entry
         ]
+
+
+def _share_a_stem(prompts: pl.Series) -> bool:
+    """Whether all prompts begin alike, for at least a quarter of their mean length."""
+    length = prompts.str.len_chars().mean()
+    assert isinstance(length, float)
+    # What the first and the last in alphabetical order begin with, all between them begin with.
+    first, last = str(prompts.min()), str(prompts.max())
+    alike = takewhile(lambda both: both[0] == both[1], zip(first, last, strict=False))
+    return len(list(alike)) >= length / 4
 
 
 def _check_pairs(pairs: pl.DataFrame) -> None:
