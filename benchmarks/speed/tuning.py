@@ -30,7 +30,7 @@ from speed.measure import Row
 from speed.work import ROOT, model_folder, prompts
 
 PROMPT_TOKENS, ANSWER_TOKENS = 500, 64
-ROUNDS, STEPS, PAIRS_A_STEP = 3, 3, 2
+ROUNDS, STEPS, PAIRS_A_STEP = 3, 3, 4
 TOLERANCE = 1e-3
 _TEXTS = ROOT / "benchmarks/results/ml-100k/round-0/base/samples/samples.parquet"
 _CONFIG = AlignmentConfig(
@@ -72,28 +72,39 @@ def _largest_gap() -> float:
     return gap
 
 
-def _pairs(first_user: int, count: int) -> pl.DataFrame:
-    """Real prompts cut to 500 tokens, each with the untuned LLM's texts of 64 tokens."""
+def _pairs(first_pair: int, count: int) -> pl.DataFrame:
+    """Real prompts that fill a budget of 500 tokens, each with two texts of the untuned LLM, of
+    64 tokens.
+    """
     tokenizer = AutoTokenizer.from_pretrained(model_folder())
-    written = pl.read_parquet(_TEXTS).filter(pl.col("n_tokens") >= ANSWER_TOKENS)
-    texts = written["text"].head(2 * (first_user + count)).tail(2 * count).to_list()
-    answers = [_cut(tokenizer, text, ANSWER_TOKENS) for text in texts]
+    full = [
+        prompt
+        for prompt in prompts(PROMPT_TOKENS)
+        if len(_ids(tokenizer, prompt)) > 0.95 * PROMPT_TOKENS
+    ]
+    answers = _answers(tokenizer)[2 * first_pair : 2 * (first_pair + count)]
     return pl.DataFrame(
         {
-            "prompt": [
-                _cut(tokenizer, text, PROMPT_TOKENS)
-                for text in prompts()[first_user : first_user + count]
-            ],
+            "prompt": full[first_pair : first_pair + count],
             "chosen": answers[0::2],
             "rejected": answers[1::2],
         }
     )
 
 
-def _cut(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int) -> str:
-    """The last tokens of a text: a prompt keeps its question."""
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"][-tokens:]
-    return str(tokenizer.decode(ids))
+def _answers(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Texts one after another, cut into pieces of 64 tokens."""
+    texts = pl.read_parquet(_TEXTS)["text"].head(1000)
+    ids = _ids(tokenizer, "\n".join(texts))
+    return [
+        str(tokenizer.decode(ids[start : start + ANSWER_TOKENS]))
+        for start in range(0, len(ids) - ANSWER_TOKENS, ANSWER_TOKENS)
+    ]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _tune_ours(pairs: pl.DataFrame, dtype: str) -> tuple[list[float], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -27,9 +28,12 @@ def model_folder() -> Path:
     return language_model_folder(world().config.model.name)
 
 
-def prompts() -> list[str]:
-    """Every user's prompt."""
-    return write_prompts(world()).frame("prompts.parquet")["prompt"].to_list()
+def prompts(max_tokens: int | None = None) -> list[str]:
+    """Every user's prompt; within a budget of tokens, the experiment's if None."""
+    here = world()
+    if max_tokens is not None:
+        here = replace(here, config=load_config(CONFIG, [f"prompt.max_tokens={max_tokens}"]))
+    return write_prompts(here).frame("prompts.parquet")["prompt"].to_list()
 
 
 def texts() -> tuple[list[str], list[str]]:
