@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,18 +77,24 @@ def _pairs(first_pair: int, count: int) -> pl.DataFrame:
     """Real prompts that fill a budget of 500 tokens, each with two texts of the untuned LLM, of
     64 tokens.
     """
+    return _all_pairs().slice(first_pair, count)
+
+
+@cache
+def _all_pairs() -> pl.DataFrame:
     tokenizer = AutoTokenizer.from_pretrained(model_folder())
     full = [
         prompt
         for prompt in prompts(PROMPT_TOKENS)
         if len(_ids(tokenizer, prompt)) > 0.95 * PROMPT_TOKENS
     ]
-    answers = _answers(tokenizer)[2 * first_pair : 2 * (first_pair + count)]
+    answers = _answers(tokenizer)
+    count = min(len(full), len(answers) // 2)
     return pl.DataFrame(
         {
-            "prompt": full[first_pair : first_pair + count],
-            "chosen": answers[0::2],
-            "rejected": answers[1::2],
+            "prompt": full[:count],
+            "chosen": answers[0 : 2 * count : 2],
+            "rejected": answers[1 : 2 * count : 2],
         }
     )
 

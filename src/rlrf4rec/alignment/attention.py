@@ -34,6 +34,15 @@ parameters."""
 _branches: ContextVar[Branches | None] = ContextVar("branches", default=None)
 
 
+def attends_in_batches(model: PreTrainedModel) -> bool:
+    """Whether the model attends by batched products in rows that are not too long."""
+    return (
+        model.config.get_text_config()._attn_implementation == "sdpa"
+        and model.device.type == "cpu"
+        and not model.is_gradient_checkpointing
+    )
+
+
 def takes_flat_rows(model: PreTrainedModel, plan: ScoringPlan) -> bool:
     """Whether `batched_attention` would run this plan, whose structure only it knows."""
     return _batches(model, plan.attention_mask)
@@ -74,12 +83,7 @@ def batched_attention(model: PreTrainedModel, plan: ScoringPlan) -> Iterator[Ten
 
 
 def _batches(model: PreTrainedModel, mask: Tensor) -> bool:
-    return (
-        model.config.get_text_config()._attn_implementation == "sdpa"
-        and mask.device.type == "cpu"
-        and mask.numel() <= MOST_SCORES
-        and not model.is_gradient_checkpointing
-    )
+    return attends_in_batches(model) and mask.numel() <= MOST_SCORES
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -87,6 +87,9 @@ class PackedBatch:
         labels: ``[r, l]``, `IGNORED_LABEL` outside the answers.
         begins: of each row, where its prompt ends.
         groups: rows that have the same prompt, in the order in which their answers are laid down.
+
+    Attributes:
+        unpacked: the plan that leaves the rows as they are, see `plan_answers`.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class PackedBatch:
         groups: list[list[int]],
     ) -> None:
         ends = attention_mask.sum(dim=1).tolist()
-        self._plain = plan_answers(input_ids, attention_mask, labels)
+        self.unpacked = plan_answers(input_ids, attention_mask, labels)
         self._rows: list[_PackedRow] = []
         row_of, shift_of = (torch.zeros(len(input_ids), dtype=torch.long) for _ in range(2))
         for answers in groups:
@@ -110,12 +113,12 @@ class PackedBatch:
             for answer, column in zip(answers, row.answer_columns, strict=True):
                 row_of[answer], shift_of[answer] = len(self._rows), column - begin
             self._rows.append(row)
-        plain, device = self._plain, input_ids.device
+        unpacked, device = self.unpacked, input_ids.device
         # The last prompt token predicts every first token; only what comes after it has moved.
-        moved = plain.columns >= torch.tensor(begins, device=device)[plain.rows]
-        shift = torch.where(moved, shift_of.to(device)[plain.rows], 0)
-        self._predicted_in = row_of.to(device)[plain.rows]
-        self._predicted_by = plain.columns + shift
+        moved = unpacked.columns >= torch.tensor(begins, device=device)[unpacked.rows]
+        shift = torch.where(moved, shift_of.to(device)[unpacked.rows], 0)
+        self._predicted_in = row_of.to(device)[unpacked.rows]
+        self._predicted_by = unpacked.columns + shift
 
     @classmethod
     def of_pairs(
@@ -141,7 +144,7 @@ class PackedBatch:
         """A packed row for each prompt, padded to the longest."""
         segments = self._padded([row.segments for row in self._rows], _PADDING)
         return replace(
-            self._plain,
+            self.unpacked,
             # Any token will do for padding: nobody looks at it.
             input_ids=self._padded([row.tokens for row in self._rows]),
             attention_mask=visibility(segments),
@@ -159,7 +162,7 @@ class PackedBatch:
         stem = self._stem()
         if stem == 0:
             return None
-        device = self._plain.targets.device
+        device = self.unpacked.targets.device
         own = torch.tensor([len(row.tokens) - stem for row in self._rows], device=device)
         begins = stem + own.cumsum(0) - own
         places = torch.arange(int(own.max()), device=device)
@@ -168,7 +171,7 @@ class PackedBatch:
         before = torch.ones(*segments.shape, stem, dtype=torch.bool, device=device).unsqueeze(1)
         first = self._rows[0]
         return replace(
-            self._plain,
+            self.unpacked,
             input_ids=_flat(first.tokens[:stem], [row.tokens[stem:] for row in self._rows]),
             attention_mask=torch.cat([before, visibility(segments)], dim=-1),
             position_ids=_flat(
@@ -181,7 +184,7 @@ class PackedBatch:
 
     def _stem(self) -> int:
         """Tokens that all prompts begin with; of each prompt at least its last token is left."""
-        prompts = [row.tokens[: row.prompt_length - 1] for row in self._rows]
+        prompts = [row.tokens[: row.answer_columns[0] - 1] for row in self._rows]
         if len(prompts) < 2:
             return 0
         shortest = min(len(prompt) for prompt in prompts)
@@ -206,14 +209,12 @@ class _PackedRow:
         tokens: ``[w]``.
         positions: ``[w]``, of each token in the row it comes from.
         segments: ``[w]``, `_PROMPT` or the number of the answer.
-        prompt_length: its tokens.
-        answer_columns: where each answer starts.
+        answer_columns: where each answer starts; the first one where the prompt ends.
     """
 
     tokens: Tensor
     positions: Tensor
     segments: Tensor
-    prompt_length: int
     answer_columns: list[int]
 
     @classmethod
@@ -232,7 +233,6 @@ class _PackedRow:
                 ]
             ),
             torch.arange(len(parts), device=device).repeat_interleave(lengths),
-            len(prompt),
             lengths.cumsum(0)[:-1].tolist(),
         )
 

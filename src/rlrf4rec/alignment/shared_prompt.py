@@ -25,7 +25,11 @@ from transformers.utils.generic import ModelOutput
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from rlrf4rec.alignment.attention import batched_attention, takes_flat_rows
+from rlrf4rec.alignment.attention import (
+    attends_in_batches,
+    batched_attention,
+    takes_flat_rows,
+)
 from rlrf4rec.alignment.packing import PackedBatch, prompt_lengths, shared_prompt_lengths
 from rlrf4rec.alignment.scoring_plan import ScoringPlan, plan_answers
 from rlrf4rec.generation.packable import find_obstacle
@@ -119,17 +123,17 @@ def score_answers_only(model: PreTrainedModel) -> Iterator[None]:
 
     def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
         lengths = prompt_lengths(input_ids, attention_mask, labels)
-        flat = None
-        if lengths is not None and find_obstacle(model, input_ids.shape[1]) is None:
-            flat = _flat(model, PackedBatch.of_rows(input_ids, attention_mask, labels, lengths))
-        return flat or plan_answers(input_ids, attention_mask, labels)
+        if lengths is None or find_obstacle(model, input_ids.shape[1]) is not None:
+            return plan_answers(input_ids, attention_mask, labels)
+        batch = PackedBatch.of_rows(input_ids, attention_mask, labels, lengths)
+        return _flat(model, batch) or batch.unpacked
 
     with _planned_forward(model, plan):
         yield
 
 
 def _flat(model: PreTrainedModel, batch: PackedBatch) -> ScoringPlan | None:
-    plan = batch.plan_flat()
+    plan = batch.plan_flat() if attends_in_batches(model) else None
     return plan if plan is not None and takes_flat_rows(model, plan) else None
 
 
