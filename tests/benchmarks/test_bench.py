@@ -55,6 +55,7 @@ def test_a_measured_row_takes_its_place_in_the_file(
         ("import_seconds", 3.0),
     ]
     assert "cores" in stored["machine"]
+    assert {row["machine"] for row in stored["rows"]} == {stored["machine"]}
 
 
 def test_an_unknown_row_is_refused() -> None:

@@ -13,10 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from rlrf4rec.config import GenerationConfig, MachineConfig
+from rlrf4rec.config import GenerationConfig, MachineConfig, ModelConfig
 from rlrf4rec.errors import MissingPartError
 from rlrf4rec.generation import Engine, Request, choose_engine, open_engine
-from rlrf4rec.generation.engines import available_device, choose_device, end_of_text_ids
+from rlrf4rec.generation.engines import (
+    _say_slow_bfloat16,
+    available_device,
+    choose_device,
+    choose_dtype,
+    end_of_text_ids,
+)
 from rlrf4rec.generation.transformers_engine import TransformersEngine
 
 CONFIG = GenerationConfig(max_new_tokens=16, temperature=1.0)
@@ -63,6 +69,38 @@ class TestChoice:
         for device in ("auto", "cuda"):
             assert available_device(MachineConfig(device=device)) == expected
         assert available_device(CPU) == "cpu"
+
+    @pytest.mark.parametrize(
+        ("instructions", "expected"),
+        [
+            ({"avx2": True, "avx512_bf16": False}, "float32"),
+            ({"avx512_bf16": True}, "bfloat16"),
+            ({"amx_bf16": True}, "bfloat16"),
+            ({"architecture": "aarch64", "bf16": True}, "bfloat16"),
+        ],
+    )
+    def test_auto_dtype_is_what_the_processor_computes_in(
+        self, monkeypatch: pytest.MonkeyPatch, instructions: dict[str, object], expected: str
+    ) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
+        assert choose_dtype(ModelConfig(), CPU) == expected
+        for dtype in ("float32", "bfloat16"):
+            assert choose_dtype(ModelConfig(dtype=dtype), CPU) == dtype
+
+    def test_a_torch_that_cannot_tell_computes_in_float32(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+        assert choose_dtype(ModelConfig(), CPU) == "float32"
+
+    def test_slow_bfloat16_is_done_and_said_once(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+        _say_slow_bfloat16.cache_clear()
+        for _ in range(2):
+            assert choose_dtype(ModelConfig(dtype="bfloat16"), CPU) == "bfloat16"
+        assert caplog.text.count("no bfloat16 instructions") == 1
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
     def test_an_absent_gpu_is_named(self, tiny_model_folder: Path) -> None:

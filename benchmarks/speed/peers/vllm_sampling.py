@@ -9,7 +9,11 @@ from vllm import LLM, SamplingParams
 def main() -> None:
     settings = json.loads(sys.argv[1])
     llm = LLM(
-        settings["model"], dtype="bfloat16", enable_prefix_caching=True, max_model_len=1024, seed=0
+        settings["model"],
+        dtype=settings["dtype"],
+        enable_prefix_caching=True,
+        max_model_len=1024,
+        seed=0,
     )
     sampling = SamplingParams(
         n=settings["n"],

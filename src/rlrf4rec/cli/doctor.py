@@ -98,12 +98,13 @@ def _version(package: str) -> str | None:
 
 
 def _engine() -> Finding:
-    from rlrf4rec.config import MachineConfig
-    from rlrf4rec.generation.engines import choose_device, choose_engine
+    from rlrf4rec.config import MachineConfig, ModelConfig
+    from rlrf4rec.generation.engines import choose_device, choose_dtype, choose_engine
 
     try:
         machine = MachineConfig()
-        found = f"{choose_engine(machine)} on {choose_device(machine)}"
+        dtype = choose_dtype(ModelConfig(), machine)
+        found = f"{choose_engine(machine)} on {choose_device(machine)} in {dtype}"
     except ImportError as error:
         return Finding("engine", None, True, f"cannot import torch: {error}")
     return Finding("engine", found)

@@ -28,7 +28,10 @@ class ModelConfig(Section):
     name: str = Field(
         "packaged/smollm2-135m-instruct", description="packaged/…, a hub id, or a local folder"
     )
-    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="of tuning and sampling")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of tuning and sampling; auto: bfloat16 where the device computes in it",
+    )
 
 
 class GenerationConfig(Section):

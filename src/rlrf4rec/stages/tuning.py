@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from rlrf4rec.errors import DataError
-from rlrf4rec.generation.engines import choose_device
+from rlrf4rec.generation.engines import choose_device, choose_dtype
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
@@ -41,7 +41,7 @@ def align(world: World, name: str, pairs: Stage, before: Stage | None) -> Stage:
             language_model_folder(config.model.name),
             frame,
             config.alignment,
-            dtype=config.model.dtype,
+            dtype=choose_dtype(config.model, config.machine),
             seed=config.seed,
             output=writer.folder,
             start_adapter=None if before is None else before.folder / "adapter",

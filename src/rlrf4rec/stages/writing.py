@@ -12,6 +12,7 @@ import polars as pl
 
 from rlrf4rec.generation import Engine, LineWriter, Request, Text, open_engine
 from rlrf4rec.generation.base import sample_seed
+from rlrf4rec.generation.engines import choose_dtype
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.prompts import check_structure
 from rlrf4rec.stages.shards import clear_shards, finished_users, read_shards, write_shard
@@ -89,6 +90,7 @@ def write_texts(
 
     settings = {
         "generation": config.generation.model_dump(),
+        # As it is set: like the device, what a machine makes of "auto" makes no text stale.
         "dtype": config.model.dtype,
         "plan": sorted(plan.items()),
         "seed": config.seed,
@@ -106,18 +108,17 @@ def _policy(world: World, tuning: Stage | None) -> Iterator[tuple[Engine, PreTra
 
     config = world.config
     base = language_model_folder(config.model.name)
+    dtype = choose_dtype(config.model, config.machine)
     tokenizer = AutoTokenizer.from_pretrained(base)
     if tuning is None:
-        with open_engine(base, config.machine, config.model.dtype, keep_export=True) as engine:
+        with open_engine(base, config.machine, dtype, keep_export=True) as engine:
             yield engine, tokenizer
         return
     from rlrf4rec.alignment import merge_adapter
 
     with TemporaryDirectory(prefix="rlrf4rec-policy-") as temporary:
         merge_adapter(base, tuning.folder / "adapter", Path(temporary))
-        with open_engine(
-            Path(temporary), config.machine, config.model.dtype, keep_export=False
-        ) as engine:
+        with open_engine(Path(temporary), config.machine, dtype, keep_export=False) as engine:
             yield engine, tokenizer
 
 

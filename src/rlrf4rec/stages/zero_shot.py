@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from rlrf4rec.generation import open_scorer
+from rlrf4rec.generation.engines import choose_dtype
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.records import CandidateLists, FloatArray, IntArray
 from rlrf4rec.stages.shards import clear_shards, finished_users, read_shards, write_shard
@@ -133,7 +134,8 @@ class _Titles:
         config = world.config
         folder = language_model_folder(config.model.name)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-        self._scorer: LikelihoodScorer = open_scorer(folder, config.machine, config.model.dtype)
+        dtype = choose_dtype(config.model, config.machine)
+        self._scorer: LikelihoodScorer = open_scorer(folder, config.machine, dtype)
         self._prompter: PromptWriter = prompt_writer(world, self._tokenizer)
         first_words = world.template.ranking.first_words
         given = len(self._ids(first_words))
