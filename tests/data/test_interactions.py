@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rlrf4rec.config import Config
 from rlrf4rec.data import load_dataset, reading_histories
 from rlrf4rec.data.cleaning import needed_interactions
 from rlrf4rec.data.ordering import sort_within
-from rlrf4rec.data.raw import open_table
+from rlrf4rec.data.raw import RawTable, open_table, read_table
 from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.errors import DataError
 from rlrf4rec.records import PADDING
@@ -216,3 +217,30 @@ def test_a_broken_column_is_an_error(tmp_path: Path) -> None:
     table = open_table(path)
     with pytest.raises(DataError, match=r"a readable CSV .*log\.parquet"):
         table.column("user_id")
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.tsv"])
+def test_a_text_file_is_read_column_by_column(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    fields = [["user_id", "rows", "len"], ["007", "x y", "1"], ["8", '"a\nb"', ""]]
+    separator = "\t" if name.endswith("tsv") else ","
+    path.write_text("".join(separator.join(row) + "\n" for row in fields))
+    opened, read = open_table(path), read_table(path)
+    assert opened.height == read.height == 2
+    assert opened.frame.schema == read.frame.schema
+    assert not opened.frame.height
+    for column in fields[0]:
+        assert opened.column(column).to_list() == read.column(column).to_list()
+    assert opened.column("user_id").to_list() == ["007", "8"]
+    assert f"{name}, row 3, column 'rows'" in opened.place(1, "rows")
+
+
+@pytest.mark.parametrize("opens", [open_table, read_table])
+def test_a_row_with_too_many_fields_is_refused(
+    tmp_path: Path, opens: Callable[[Path], RawTable]
+) -> None:
+    """Also where it is the last of many, and in no column that would be read."""
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\n" + 9_999 * "1,2\n" + "1,2,3\n")
+    with pytest.raises(DataError, match=r"log\.csv.* more fields"):
+        opens(path)

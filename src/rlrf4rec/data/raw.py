@@ -57,8 +57,8 @@ class RawTable:
 
 
 @dataclass(frozen=True)
-class ParquetTable(RawTable):
-    """A Parquet file whose columns are read when asked for, and not kept.
+class StoredTable(RawTable):
+    """A file whose columns are read when asked for, and not kept.
 
     A large log's ids are coded one column after the other: as text they would need several times
     the memory of everything else.
@@ -85,7 +85,7 @@ class ParquetTable(RawTable):
         with _readable(self.path):
             return self.stored.select(name).collect().to_series()
 
-    def select(self, names: Mapping[str, str]) -> ParquetTable:
+    def select(self, names: Mapping[str, str]) -> StoredTable:
         return replace(
             self,
             frame=_select(self.frame, names),
@@ -131,21 +131,24 @@ def require_file(path: Path) -> None:
 
 
 def open_table(path: Path) -> RawTable:
-    """As `read_table`; of a Parquet file only the names and the types are read by now.
+    """As `read_table`, but no column's values are kept; they are read when they are asked for.
 
     Raises:
-        DataError: see `read_table`; a column's content is first looked at when it is read.
+        DataError: see `read_table`; of a Parquet file a column's content is first looked at when it
+            is read.
     """
-    if path.suffix.lower() not in PARQUET:
-        return read_table(path)
     require_file(path)
     with _readable(path):
-        stored = pl.scan_parquet(path)
+        stored = _scan(path)
         frame = pl.DataFrame(schema=stored.collect_schema())
-        rows = stored.select(pl.len()).collect().item()
+        wanted = [pl.len().alias("rows")]
+        if not _is_parquet(path):
+            # A row with too many fields only shows where every field is read.
+            wanted.append(pl.all().null_count().name.prefix("gaps in "))
+        rows = stored.select(wanted).collect(engine="streaming")["rows"].item()
     if not rows:
         raise _no_rows(path)
-    return ParquetTable(path, frame, stored=stored, rows=rows)
+    return StoredTable(path, frame, _first_row(path), stored=stored, rows=rows)
 
 
 def read_table(path: Path) -> RawTable:
@@ -157,17 +160,27 @@ def read_table(path: Path) -> RawTable:
         DataError: no such file, unreadable content, or no rows.
     """
     require_file(path)
-    suffix = path.suffix.lower()
     with _readable(path):
-        if suffix in PARQUET:
-            table = RawTable(path, pl.read_parquet(path))
-        else:
-            separator = "\t" if suffix == ".tsv" else ","
-            frame = pl.read_csv(path, separator=separator, infer_schema=False)
-            table = RawTable(path, frame, first_row=2)
+        table = RawTable(path, _scan(path).collect(), _first_row(path))
     if not table.height:
         raise _no_rows(path)
     return table
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    if _is_parquet(path):
+        return pl.scan_parquet(path)
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    return pl.scan_csv(path, separator=separator, infer_schema=False)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in PARQUET
+
+
+def _first_row(path: Path) -> int:
+    """Below a text file's header."""
+    return 1 if _is_parquet(path) else 2
 
 
 @contextmanager
