@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -92,6 +93,15 @@ def test_texts_are_those_that_the_run_wrote(world: World, untuned: Trail) -> Non
     columns = ["user_id", "sample", "text"]
     assert found.select(columns).sort(columns).equals(written.select(columns).sort(columns))
     assert files(world.workspace.folder) == before
+
+
+def test_auto_writes_in_the_type_that_the_processor_computes_in(
+    world: World, untuned: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    model = world.config.model.model_copy(update={"dtype": "auto"})
+    auto = replace(world, config=world.config.model_copy(update={"model": model}))
+    assert infer_texts(auto, untuned, USERS).equals(infer_texts(world, untuned, USERS))
 
 
 def test_a_tuned_policy_writes_for_users_it_was_not_tuned_on(world: World, tuned: Trail) -> None:
