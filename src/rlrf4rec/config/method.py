@@ -93,7 +93,9 @@ class RecommenderConfig(Section):
     min_epochs: Count = Field(6, description="ours: ID-only models rest on a plateau at first")
     patience: Count = Field(2, description="epochs without a better validation loss")
     max_lists_per_user: Count | None = Field(
-        24, description="training lists a user and epoch, so that heavy users do not drown others"
+        None,
+        description="training lists a user and epoch; null: all. A limit makes large logs cheaper "
+        "and ranks worse (docs/concepts/evidence.md, lab book, 33)",
     )
 
 
