@@ -1,8 +1,9 @@
 """What tuning gained, before a whole evaluation: python benchmarks/tuned.py RUN [key=value …]
 
 Recommenders trained anew on one text a user, as `evaluate` trains them (all folds, seeds and
-rerankers), for four systems only: `id`, `untuned`, `shuffled` and the last tuned round. NDCG@5 with
-95 % intervals over users, by list and by user. RUN needs its texts, not its results.
+rerankers), for a part of the systems: `untuned`, the last tuned round, alone and with the history,
+`shuffled`, `id`, `profile` and `history_text`. NDCG@5 with 95 % intervals over users, by list and
+by user. RUN needs its texts, not its results; its recommenders may have other settings.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from rlrf4rec.records import FloatArray, IntArray
 from rlrf4rec.stages.systems import (
     System,
     held_out_texts,
+    history_text,
     one_row_each,
+    profile,
     shuffled,
     without_text,
 )
@@ -39,19 +42,28 @@ def main(folder: Path, overrides: list[str]) -> None:
         values, users = trained_ndcg(world, systems)
     for name, backbone in values:
         by_list, tuned = values[name, backbone], values["tuned", backbone]
-        line = f"{name:10s} {backbone:8s} {estimate(by_list, users).mean:.4f}"
+        line = f"{name:18s} {backbone:8s} {estimate(by_list, users).mean:.4f}"
         if name != "tuned":
             line += f"  tuned minus it: {difference(tuned, by_list, users)}"
         print(line, flush=True)
 
 
 def _systems(world: World, folder: Path) -> list[System]:
-    own = one_row_each(world)
+    own, texts = one_row_each(world), held_out(world, folder)
     untuned, tuned = (
-        System(name, encode_texts(world, texts, join_history=False), own)
-        for name, texts in held_out(world, folder).items()
+        System(name, encode_texts(world, of_all, join_history=False), own)
+        for name, of_all in texts.items()
     )
-    return [untuned, tuned, shuffled(world, tuned), without_text(world)]
+    joined = encode_texts(world, texts["tuned"], join_history=True)
+    return [
+        untuned,
+        tuned,
+        System("tuned_with_history", joined, own),
+        shuffled(world, tuned),
+        without_text(world),
+        profile(world),
+        history_text(world),
+    ]
 
 
 def held_out(world: World, folder: Path) -> dict[str, pl.DataFrame]:

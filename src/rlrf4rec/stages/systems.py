@@ -45,7 +45,7 @@ class System:
 
 def trained_systems(world: World, trail: Trail) -> list[System]:
     """Every system that trains a recommender, in the order of the table."""
-    systems = [without_text(world), _profile(world), _history_text(world)]
+    systems = [without_text(world), profile(world), history_text(world)]
     untuned, *tuned = (_texts_of(world, _name(current), current) for current in trail.rounds)
     systems += [shuffled(world, tuned[-1] if tuned else untuned), untuned]
     systems.append(_best_of_n(world, trail.rounds[0]))
@@ -108,12 +108,14 @@ def without_text(world: World) -> System:
     return System("id", None, np.full((world.dataset.n_users, 2, 1), -1))
 
 
-def _profile(world: World) -> System:
+def profile(world: World) -> System:
+    """System ``profile``: the rating-weighted mean of the read items' text vectors."""
     vectors = profile_vectors(world.histories, world.item_vectors)
     return System("profile", vectors, one_row_each(world))
 
 
-def _history_text(world: World) -> System:
+def history_text(world: World) -> System:
+    """System ``history_text``: the text of the items that the user liked, as it stands."""
     texts = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
     rows = one_row_each(world)
     rows[[not text for text in texts]] = -1
