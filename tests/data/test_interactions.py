@@ -235,6 +235,15 @@ def test_a_text_file_is_read_column_by_column(tmp_path: Path, name: str) -> None
     assert f"{name}, row 3, column 'rows'" in opened.place(1, "rows")
 
 
+@pytest.mark.parametrize("name", ["log [1].csv", "log [1].parquet"])
+def test_a_path_is_no_pattern(tmp_path: Path, name: str) -> None:
+    frame = pl.DataFrame({"user_id": ["a", "b"]})
+    path = tmp_path / name
+    (frame.write_csv if name.endswith("csv") else frame.write_parquet)(path)
+    for opens in (open_table, read_table):
+        assert opens(path).column("user_id").to_list() == ["a", "b"]
+
+
 @pytest.mark.parametrize("opens", [open_table, read_table])
 def test_a_row_with_too_many_fields_is_refused(
     tmp_path: Path, opens: Callable[[Path], RawTable]

@@ -168,10 +168,11 @@ def read_table(path: Path) -> RawTable:
 
 
 def _scan(path: Path) -> pl.LazyFrame:
+    # A path is the name of one file, also where it holds a star or brackets.
     if _is_parquet(path):
-        return pl.scan_parquet(path)
+        return pl.scan_parquet(path, glob=False)
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    return pl.scan_csv(path, separator=separator, infer_schema=False)
+    return pl.scan_csv(path, separator=separator, infer_schema=False, glob=False)
 
 
 def _is_parquet(path: Path) -> bool:
