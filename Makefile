@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## run the whole loop on MovieLens-100K (ten to twenty-five minutes)
 	$(BIN)/rlrf4rec run configs/demo.yaml --output runs/demo
 
-experiment: $(INSTALLED) ## run the full configuration (up to two hours)
+experiment: $(INSTALLED) ## run the full configuration (two to three hours)
 	$(BIN)/rlrf4rec run configs/ml-100k.yaml --output runs/ml-100k
 
 bench: $(INSTALLED) ## compare speeds with what one would use instead (ONLY=row for one)

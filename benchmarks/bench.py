@@ -49,11 +49,12 @@ def store(row: Row) -> None:
     """Put the row into the results file, in the table's order."""
     known = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     # Rows may come from several machines: each says from which.
+    here = machine()
     rows = {entry["name"]: entry for entry in known}
-    rows[row.name] = row.to_json() | {"machine": machine()}
+    rows[row.name] = row.to_json() | {"machine": here}
     ordered = [rows[name] for name in KINDS if name in rows]
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": machine(), "rows": ordered}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps({"machine": here, "rows": ordered}, indent=1) + "\n")
 
 
 def machine() -> str:

@@ -24,9 +24,9 @@ from fold_0 import ndcg_on_fold_0, standard_error
 from rlrf4rec.config import load_config
 from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.evaluation.metrics import user_means
-from rlrf4rec.knowledge.texts import history_texts, profile_vectors
+from rlrf4rec.knowledge.texts import history_texts
 from rlrf4rec.prompts.rendering import HistoryItem
-from rlrf4rec.stages.systems import System, one_row_each, without_text
+from rlrf4rec.stages.systems import System, one_row_each, profile, without_text
 from rlrf4rec.stages.world import World, open_world, reading_items
 from rlrf4rec.workspace import Workspace
 
@@ -48,11 +48,10 @@ def main(folder: Path, overrides: list[str]) -> None:
 
 
 def _systems(world: World, texts: dict[str, list[str]]) -> list[System]:
-    profiles = profile_vectors(world.histories, world.item_vectors)
     one_each = one_row_each(world)
     return [
         *(System(name, world.encoder.encode(some), one_each) for name, some in texts.items()),
-        System("profile", profiles, one_each),
+        profile(world),
         without_text(world),
     ]
 

@@ -25,7 +25,7 @@ from rlrf4rec.evaluation.intervals import compare, estimate
 from rlrf4rec.evaluation.metrics import list_metrics
 from rlrf4rec.records import Float32Array, FloatArray, IntArray
 from rlrf4rec.stages.evaluating import Tested, untrained_scores
-from rlrf4rec.stages.systems import System
+from rlrf4rec.stages.systems import without_text
 from rlrf4rec.stages.trials import load_scores, run_system, tested_lists, worker_pool
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Stage, StageWriter, Workspace, write_json
@@ -102,9 +102,8 @@ def measure(world: World, kind: str) -> dict[str, object]:
     found = {name: scores[None] for name, scores in untrained_scores(world, tested, None).items()}
     for design in DESIGNS:
         found[f"kar-{design}"] = load_kar(world, kind, run_kar(world, kind, design))
-    without = System("id", None, np.full((world.dataset.n_users, 2, 1), -1))
     with worker_pool(world.config.machine.processes) as pool:
-        stage = run_system(world, without, kind, pool)
+        stage = run_system(world, without_text(world), kind, pool)
     for backbone in OURS:
         found[backbone] = load_scores(world, stage, backbone).astype(np.float64)
     values: PerList = {
