@@ -9,6 +9,7 @@ by user. RUN needs its texts, not its results; its recommenders may have other s
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,7 +30,7 @@ from rlrf4rec.stages.systems import (
     without_text,
 )
 from rlrf4rec.stages.text_inputs import encode_texts
-from rlrf4rec.stages.trials import run_trial, tested_lists, trial_of, worker_pool
+from rlrf4rec.stages.trials import Trial, run_trial, tested_lists, trial_of, worker_pool
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Stage, Workspace
 
@@ -91,8 +92,23 @@ def trained_ndcg(
     config = world.config
     kind, seeds = config.lists.kind, config.evaluation.seeds
     jobs = [(system, name) for system in systems for name in config.evaluation.backbones]
-    with worker_pool(config.machine.processes) as pool:
-        trials = [trial_of(world, *(job[0], kind, job[1]), seed) for job in jobs for seed in seeds]
+    by_ids = without_text(world)
+    with worker_pool(config.machine.processes) as pool, TemporaryDirectory() as temporary:
+
+        def trial(
+            system: System, name: str, seed: int, base: Path | None = None, keep: Path | None = None
+        ) -> Trial:
+            return replace(trial_of(world, system, kind, name, seed), base=base, keep=keep)
+
+        def folder(name: str, seed: int) -> Path:
+            return Path(temporary) / f"{name}-{seed}"
+
+        # What all systems start from is trained once.
+        bases = [(name, seed) for name in config.evaluation.backbones for seed in seeds]
+        list(pool.map(run_trial, [trial(by_ids, *base, keep=folder(*base)) for base in bases]))
+        trials = [
+            trial(system, name, seed, folder(name, seed)) for system, name in jobs for seed in seeds
+        ]
         scores = list(pool.map(run_trial, trials))
     tested = world.lists(kind).select(tested_lists(world, kind))
     scorable = tested.labels.any(axis=1)

@@ -1,4 +1,4 @@
-"""Training and evaluating a reranker, against a loop over a data set of rows (KAR's way)."""
+"""Training a reranker on text and testing it, against a loop over rows (KAR's way)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from rlrf4rec.config import RecommenderConfig
 from rlrf4rec.evaluation.metrics import ndcg
-from rlrf4rec.recommenders import fit
+from rlrf4rec.recommenders import FittedRecommender, fit
 from rlrf4rec.recommenders.base import Recommender
-from rlrf4rec.recommenders.epochs import make_optimizer
+from rlrf4rec.recommenders.epochs import make_text_optimizer
 from rlrf4rec.recommenders.features import Prepared, Sizes
 from rlrf4rec.recommenders.registry import resolve_backbone
 from rlrf4rec.recommenders.training import (
     SILENCE,
     _learn_text_space,
-    _start_from_odds,
     list_loss,
 )
 from rlrf4rec.records import PADDING, IntArray
@@ -33,6 +33,8 @@ NOISE = 0.02
 def vs_row_dataset() -> Row:
     """Lists a second over training and test, the same model, optimiser and number of epochs.
 
+    What text adds is trained, on one recommender by IDs alone, which is there before the clock.
+
     The peer's data set makes each list's row by itself and its loader stacks 512 of them; a row
     holds what the model reads of the list: the history, the candidates, their text vectors and the
     user's, as the encoder gave them. So every candidate's text is taken in wherever it stands, as
@@ -41,13 +43,14 @@ def vs_row_dataset() -> Row:
     # As in the product's own trials, which run one to a core.
     torch.set_num_threads(1)
     work = task()
+    base = _fit(work, None)
     values: dict[str, float] = {}
 
     def ours() -> None:
-        values["ours"] = _ours(work)
+        values["ours"] = _ours(work, base)
 
     def theirs() -> None:
-        values["theirs"] = _theirs(work)
+        values["theirs"] = _theirs(work, base)
 
     ours()
     rounds = in_turn(ours, theirs, ROUNDS)
@@ -72,22 +75,32 @@ def _train_rows(work: Task) -> IntArray:
     return np.flatnonzero(~work.test & telling)
 
 
-def _ours(work: Task) -> float:
-    config = work.recommender.model_copy(
+def _settings(work: Task) -> RecommenderConfig:
+    return work.recommender.model_copy(
         update={"max_epochs": EPOCHS, "min_epochs": EPOCHS, "max_lists_per_user": None}
     )
-    none = np.zeros_like(work.test)
-    fitted = fit(
-        config,
+
+
+def _fit(work: Task, base: FittedRecommender | None) -> FittedRecommender:
+    """With a base the recommender that reads text; without one, by IDs alone."""
+    silent = dataclasses.replace(work.inputs, item_knowledge=None, user_knowledge=None)
+    rows = work.rows[:, :1]
+    return fit(
+        _settings(work),
         work.knowledge,
         BACKBONE,
-        work.inputs,
+        work.inputs if base else silent,
         work.lists,
-        work.rows[:, :1],
+        rows if base else np.full_like(rows, PADDING),
         ~work.test,
-        none,
+        np.zeros_like(work.test),
         seed=0,
+        base=base,
     )
+
+
+def _ours(work: Task, base: FittedRecommender) -> float:
+    fitted = _fit(work, base)
     test = work.lists.select(np.flatnonzero(work.test))
     scores = fitted.score(work.inputs, test, first_text(work.rows[work.test]))
     return float(np.nanmean(ndcg(test.labels, scores, 5)))
@@ -126,7 +139,7 @@ class _Rows(Dataset[tuple[Tensor, ...]]):
         )
 
 
-def _theirs(work: Task) -> float:
+def _theirs(work: Task, base: FittedRecommender) -> float:
     inputs = work.inputs
     torch.manual_seed(0)
     sizes = Sizes(
@@ -139,8 +152,9 @@ def _theirs(work: Task) -> float:
     )
     model = resolve_backbone(BACKBONE)(work.recommender, work.knowledge, sizes)
     train = _train_rows(work)
-    _begin_alike(model, work, train)
-    optimizer = make_optimizer(model, work.recommender)
+    model.load_state_dict(base.model.state_dict(), strict=False)
+    _learn_text_space(model, inputs, work.rows[train, :1])
+    optimizer = make_text_optimizer(model, work.recommender)
     loader = DataLoader(
         _Rows(work, model, train, SILENCE), work.recommender.batch_size, shuffle=True
     )
@@ -157,12 +171,6 @@ def _theirs(work: Task) -> float:
         tested = DataLoader(_Rows(work, model, test, 0.0), work.recommender.batch_size)
         scores = torch.cat([_scores(model, batch) for batch in tested]).numpy()
     return float(np.nanmean(ndcg(work.lists.labels[test], scores, 5)))
-
-
-def _begin_alike(model: Recommender, work: Task, train: IntArray) -> None:
-    """What `fit` sets before the first epoch."""
-    _learn_text_space(model, work.inputs, work.rows[train, :1])
-    _start_from_odds(model, work.lists.select(train))
 
 
 def _scores(model: Recommender, batch: list[Tensor]) -> Tensor:

@@ -32,7 +32,12 @@ class SmallWorld:
         return self.lists.user
 
     def fit(
-        self, backbone: str = "setrank", *, seed: int = 0, **settings: float
+        self,
+        backbone: str = "setrank",
+        *,
+        seed: int = 0,
+        base: FittedRecommender | None = None,
+        **settings: float,
     ) -> FittedRecommender:
         return fit(
             small_config(**settings),
@@ -41,6 +46,23 @@ class SmallWorld:
             self.inputs,
             self.lists,
             self.own_text[:, None],
+            self.train,
+            self.validation,
+            seed=seed,
+            base=base,
+        )
+
+    def fit_ids(
+        self, backbone: str = "setrank", *, seed: int = 0, **settings: float
+    ) -> FittedRecommender:
+        """`fit` without any text."""
+        return fit(
+            small_config(**settings),
+            KnowledgeConfig(match_dim=4),
+            backbone,
+            ListInputs.from_numpy(self.histories, None, None, N_ITEMS),
+            self.lists,
+            np.full((len(self.lists), 1), -1),
             self.train,
             self.validation,
             seed=seed,

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_world import SmallWorld, small_config
+from small_world import TEXT_DIM, SmallWorld, small_config
 
 from rlrf4rec.config import KnowledgeConfig
-from rlrf4rec.errors import DataError
-from rlrf4rec.recommenders import FittedRecommender, ListInputs, fit
+from rlrf4rec.errors import ConfigError, DataError
+from rlrf4rec.recommenders import FittedRecommender, ListInputs, fit, resolve_backbone
 from rlrf4rec.recommenders.training import _rank_within, list_loss
 from rlrf4rec.records import Float32Array, IntArray
+
+BACKBONES = ["dlcm", "prm", "setrank", "mir", "sasrec", "gru4rec"]
+PARTS = 4
+"""Of an epoch, validations_per_epoch by default; the small world's epoch has five batches."""
+NO_TEXT = {"item_knowledge": None, "user_knowledge": None}
 
 
 def test_list_loss_by_hand() -> None:
@@ -45,7 +51,7 @@ def test_same_seed_same_recommender_and_the_callers_generator_is_left_alone(
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize("backbone", ["dlcm", "prm", "setrank", "mir", "sasrec", "gru4rec"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_unseen_users_texts_are_heard(world: SmallWorld, backbone: str) -> None:
     """Labels follow the texts, so another user's text must rank clearly worse."""
     model = world.fit(backbone, max_epochs=10, patience=10)
@@ -58,27 +64,101 @@ def test_unseen_users_texts_are_heard(world: SmallWorld, backbone: str) -> None:
     assert wrong < own - 0.15
 
 
-def test_best_epoch_is_kept(world: SmallWorld) -> None:
+@pytest.mark.parametrize("with_text", [False, True])
+def test_best_weights_are_kept(world: SmallWorld, with_text: bool) -> None:
     """The stored weights give the smallest validation loss of the history."""
-    model = world.fit(max_epochs=10, patience=10, learning_rate=0.1)
-    losses = [epoch.validation_loss for epoch in model.history if epoch.validation_loss is not None]
+    train = world.fit if with_text else world.fit_ids
+    model = train(max_epochs=10, patience=10, learning_rate=0.3)
+    losses = [part.validation_loss for part in model.history if part.validation_loss is not None]
     telling = _telling(world) & world.validation
-    scores = torch.from_numpy(_scores(world, model)[telling])
+    inputs = world.inputs if with_text else replace(world.inputs, **NO_TEXT)
+    rows = world.own_text if with_text else np.full_like(world.own_text, -1)
+    scores = torch.from_numpy(model.score(inputs, world.lists, rows)[telling])
     loss = float(list_loss(scores, torch.from_numpy(world.lists.labels[telling])))
     assert loss == pytest.approx(min(losses), abs=1e-5)
-    assert losses[-1] > min(losses)
+    assert with_text or losses[-1] > min(losses)
 
 
 def test_patience_waits_for_min_epochs(world: SmallWorld) -> None:
-    hasty = world.fit(max_epochs=12, patience=1, min_epochs=1, learning_rate=0.3)
-    patient = world.fit(max_epochs=12, patience=1, min_epochs=12, learning_rate=0.3)
-    assert len(hasty.history) < 12
-    assert len(patient.history) == 12
+    hasty = world.fit_ids(max_epochs=12, patience=1, min_epochs=1, learning_rate=0.3)
+    patient = world.fit_ids(max_epochs=12, patience=1, min_epochs=12, learning_rate=0.3)
+    assert len(hasty.history) < 12 * PARTS
+    assert len(patient.history) == 12 * PARTS
 
 
 def test_without_validation_lists_every_epoch_is_trained(world: SmallWorld) -> None:
     model = replace(world, validation=np.zeros(len(world.lists), dtype=bool)).fit()
-    assert [epoch.validation_loss for epoch in model.history] == [None] * 4
+    of_ids = of_texts = 4 * PARTS
+    assert [part.validation_loss for part in model.history] == [None] * (of_ids + of_texts)
+
+
+def test_an_epoch_is_validated_as_often_as_asked_and_has_batches(world: SmallWorld) -> None:
+    settings = {"max_epochs": 1, "min_epochs": 1, "patience": 9}
+    assert len(world.fit_ids(**settings, validations_per_epoch=1).history) == 1
+    assert len(world.fit_ids(**settings, validations_per_epoch=3).history) == 3
+    # 150 training lists, 32 a batch.
+    assert len(world.fit_ids(**settings, validations_per_epoch=99).history) == 5
+
+
+def test_how_often_an_epoch_is_validated_changes_nothing_that_is_learned(world: SmallWorld) -> None:
+    blind = replace(world, validation=np.zeros(len(world.lists), dtype=bool))
+    once, often = (blind.fit(validations_per_epoch=parts) for parts in (1, 5))
+    np.testing.assert_array_equal(_scores(world, once), _scores(world, often))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_before_text_has_taught_anything_lists_are_ranked_by_ids(
+    world: SmallWorld, backbone: str
+) -> None:
+    """So that a text that says nothing costs nothing."""
+    base = world.fit_ids(backbone)
+    sizes = replace(base.model.sizes, text_dim=TEXT_DIM, has_item_text=True, has_user_text=True)
+    model = resolve_backbone(backbone)(base.config, base.knowledge, sizes)
+    missing = model.load_state_dict(base.model.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+    untrained = replace(base, model=model.eval())
+    none = np.full_like(world.own_text, -1)
+    np.testing.assert_allclose(
+        untrained.score(world.inputs, world.lists, world.own_text),
+        base.score(replace(world.inputs, **NO_TEXT), world.lists, none),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_text_leaves_the_base_as_it_is(world: SmallWorld, backbone: str) -> None:
+    base, fitted = world.fit_ids(backbone), world.fit(backbone)
+    learned = fitted.model.state_dict()
+    for name, weight in base.model.state_dict().items():
+        assert torch.equal(weight, learned[name]), name
+    assert any(weight.any() for weight in fitted.model.features.text_parameters())
+    assert all(weight.requires_grad for weight in fitted.model.parameters())
+
+
+def test_noise_for_texts_is_not_taken_in(world: SmallWorld) -> None:
+    """Where no text helps on validation lists, the base's weights and their loss are kept."""
+    noise = np.random.default_rng(1).normal(size=world.user_vectors.shape).astype(np.float32)
+    base = world.fit_ids()
+    deaf = replace(world, user_vectors=noise).fit(base=base, learning_rate=1e-2)
+    assert _best_loss(deaf) <= _best_loss(base)
+
+
+def test_a_shared_base_gives_what_one_of_its_own_does(world: SmallWorld, tmp_path: Path) -> None:
+    world.fit_ids().save(tmp_path)
+    shared = world.fit(base=FittedRecommender.load(tmp_path))
+    own = world.fit()
+    assert shared.history == own.history
+    np.testing.assert_array_equal(_scores(world, shared), _scores(world, own))
+
+
+def test_a_base_of_other_settings_is_refused(world: SmallWorld) -> None:
+    base = world.fit_ids()
+    with pytest.raises(ConfigError, match="by IDs alone"):
+        world.fit("prm", base=base)
+    with pytest.raises(ConfigError, match="by IDs alone"):
+        world.fit(base=base, dropout=0.2)
+    with pytest.raises(ConfigError, match="by IDs alone"):
+        world.fit(base=world.fit())
 
 
 def test_lists_that_say_nothing_are_left_out(world: SmallWorld) -> None:
@@ -98,9 +178,7 @@ def test_a_missing_alternative_is_never_read(world: SmallWorld) -> None:
     gap = np.full(len(world.lists), -1)
     for columns in ((world.own_text, gap), (gap, world.own_text)):
         padded = _fit_alternatives(world, np.stack(columns, axis=1))
-        assert [epoch.train_loss for epoch in padded.history] == [
-            epoch.train_loss for epoch in single.history
-        ]
+        assert padded.history == single.history
 
 
 def test_alternatives_are_read(world: SmallWorld) -> None:
@@ -108,7 +186,10 @@ def test_alternatives_are_read(world: SmallWorld) -> None:
     wrong = (world.own_text + 7) % len(world.user_vectors)
     single = _fit_alternatives(world, world.own_text[:, None])
     mixed = _fit_alternatives(world, np.stack([world.own_text, wrong], axis=1))
-    assert mixed.history[0].train_loss != single.history[0].train_loss
+    by_ids = 4 * PARTS
+    assert mixed.history[:by_ids] == single.history[:by_ids]
+    # The first part is one batch, ranked as by IDs.
+    assert mixed.history[by_ids + 1 :] != single.history[by_ids + 1 :]
 
 
 @pytest.mark.parametrize("backbone", ["prm", "sasrec", "gru4rec"])
@@ -187,6 +268,10 @@ def _fit_alternatives(world: SmallWorld, rows: IntArray) -> FittedRecommender:
         np.zeros(len(world.lists), dtype=bool),
         seed=0,
     )
+
+
+def _best_loss(fitted: FittedRecommender) -> float:
+    return min(part.validation_loss or np.inf for part in fitted.history)
 
 
 def _telling(world: SmallWorld) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

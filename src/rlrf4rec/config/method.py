@@ -86,11 +86,18 @@ class RecommenderConfig(Section):
     n_blocks: Count = Field(1, description="PRM, SetRank; ours: small data over-fits deeper ones")
     n_induced: Count = Field(4, description="SetRank: induced points")
     dropout: float = Field(0.3, ge=0, lt=1, description="ours")
-    learning_rate: float = Field(1e-2, gt=0, description="ours")
+    learning_rate: float = Field(
+        1e-2, gt=0, description="ours; of the weights that read text a tenth of it"
+    )
     weight_decay: float = Field(1.0, ge=0, description="AdamW's; ours: strong, data are small")
     batch_size: Count = Field(512, description="lists")
-    max_epochs: Count = Field(10, description="ours")
-    min_epochs: Count = Field(6, description="ours: ID-only models rest on a plateau at first")
+    max_epochs: Count = Field(
+        8, description="ours; by IDs alone, and as many for what text adds to them"
+    )
+    min_epochs: Count = Field(3, description="by IDs alone (ours: they rest on a plateau at first)")
+    validations_per_epoch: Count = Field(
+        4, description="ours: on all lists, the best weights come before the second epoch ends"
+    )
     patience: Count = Field(2, description="epochs without a better validation loss")
     max_lists_per_user: Count | None = Field(
         None,

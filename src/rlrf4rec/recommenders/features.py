@@ -135,10 +135,9 @@ class TextFeatures(nn.Module):
         joining: dict[str, nn.Linear] = {
             kind: nn.Linear(dim, width, bias=False) for kind in self.kinds
         }
-        if "user" in joining:
-            # From zero: a user's own vector names the user, and 850 names are soon learned by
-            # heart. What the text says about items is heard through the match from the start.
-            nn.init.zeros_(joining["user"].weight)
+        for joined in joining.values():
+            # From zero: before text has taught anything, items are ranked as by IDs alone.
+            nn.init.zeros_(joined.weight)
         self.from_text = nn.ModuleDict(joining)
         match_dim = min(knowledge.match_dim, text_dim) if len(self.kinds) == 2 else 0
         self.match = LearnedMatch(text_dim, match_dim) if match_dim else None
@@ -201,6 +200,8 @@ class CandidateFeatures(TextFeatures):
         self._hear_texts(config, knowledge, sizes, hidden)
         match_dim = 0 if self.match is None else self.match.dim
         self.from_match = nn.Linear(match_dim, hidden, bias=False) if match_dim else None
+        if self.from_match is not None:
+            nn.init.zeros_(self.from_match.weight)
 
     def text_parameters(self) -> list[nn.Parameter]:
         """The weights that read text."""

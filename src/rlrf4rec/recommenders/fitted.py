@@ -29,8 +29,8 @@ SCORING_USERS = 1024
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """Losses after an epoch; ``validation_loss`` is None without validation lists."""
+class Losses:
+    """After a part of an epoch; ``validation_loss`` is None without validation lists."""
 
     train_loss: float
     validation_loss: float | None
@@ -116,14 +116,14 @@ class FittedRecommender:
         config: the settings it was trained with.
         knowledge: likewise.
         model: in evaluation mode.
-        history: one entry an epoch.
+        history: of the training by IDs alone, then of that with text.
     """
 
     backbone: str
     config: RecommenderConfig
     knowledge: KnowledgeConfig
     model: Recommender
-    history: tuple[Epoch, ...]
+    history: tuple[Losses, ...]
 
     def score(
         self, inputs: ListInputs, lists: CandidateLists, knowledge_rows: IntArray
@@ -217,7 +217,7 @@ class FittedRecommender:
             "recommender": self.config.model_dump(mode="json"),
             "knowledge": self.knowledge.model_dump(mode="json"),
             "sizes": asdict(self.model.sizes),
-            "history": [asdict(epoch) for epoch in self.history],
+            "history": [asdict(losses) for losses in self.history],
         }
         (folder / "config.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
         save_file(self.model.state_dict(), folder / "model.safetensors")
@@ -241,7 +241,7 @@ class FittedRecommender:
             with torch.random.fork_rng(devices=[]):
                 model = backbone(config, knowledge, Sizes(**described["sizes"]))
             model.load_state_dict(load_file(folder / "model.safetensors"))
-            history = tuple(Epoch(**epoch) for epoch in described["history"])
+            history = tuple(Losses(**losses) for losses in described["history"])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise WorkspaceError(
                 f"a recommender of format {FORMAT_VERSION} in {folder}",

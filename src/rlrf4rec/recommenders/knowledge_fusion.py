@@ -16,10 +16,6 @@ PRINCIPAL_DIM = 64
 """Directions kept of a text vector. On MovieLens-100K item texts, 32 of 384 hold half the variance
 and match users and items, untrained, as well as all 384; the rest is kept for the adaptors."""
 
-MATCH_WEIGHT = 0.2
-"""The match's weight in the score before training (ours). Small: with a weight of 0.6 or 1, tried
-on one fold of MovieLens-100K, scores began over-confident and the validation loss stayed higher."""
-
 
 class TextSpace(nn.Module):
     """Fixed map from text vectors ``[..., d]`` to ``[..., k]``, learned from data but not trained.
@@ -79,7 +75,8 @@ class LearnedMatch(nn.Module):
     """Element-wise product of the user's and the item's text, each through a projection.
 
     Both projections begin as the leading principal directions, so the sum over the product begins
-    as the texts' scaled dot product: training refines a match that is already there.
+    as the texts' scaled dot product: training refines a match that is already there. Its weight
+    begins at zero: what it is worth is learned, too.
     """
 
     def __init__(self, text_dim: int, match_dim: int) -> None:
@@ -89,7 +86,7 @@ class LearnedMatch(nn.Module):
         self.item = nn.Linear(text_dim, match_dim, bias=False)
         for projection in (self.user, self.item):
             nn.init.eye_(projection.weight)
-        self.weight = nn.Parameter(torch.tensor(MATCH_WEIGHT))
+        self.weight = nn.Parameter(torch.zeros(()))
 
     def score(self, match: Tensor) -> Tensor:
         """The match's own share of the score: ``[..., m]`` to ``[...]``."""

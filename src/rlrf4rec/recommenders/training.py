@@ -1,20 +1,27 @@
-"""Training a recommender on candidate lists."""
+"""Training a recommender on candidate lists: by IDs alone, then what text adds to them.
+
+Trained together, IDs and texts spoil each other: a text names its user, and the users of training
+are learned by heart before their IDs have said what they can. So the IDs learn first, until the
+validation loss rests; then they are frozen, and the weights that read text learn what is left. They
+begin at zero, where every list is ranked as by IDs alone, so a text that says nothing costs nothing
+(ours; docs/concepts/evidence.md, lab book, 35).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
-from rlrf4rec.errors import DataError
+from rlrf4rec.errors import ConfigError, DataError
 from rlrf4rec.recommenders.base import Recommender
-from rlrf4rec.recommenders.epochs import make_optimizer, run_epochs
+from rlrf4rec.recommenders.epochs import make_optimizer, make_text_optimizer, run_epochs
 from rlrf4rec.recommenders.features import Prepared, Sizes
-from rlrf4rec.recommenders.fitted import Epoch, FittedRecommender
+from rlrf4rec.recommenders.fitted import FittedRecommender, Losses
 from rlrf4rec.recommenders.inputs import ListInputs, check_lists, check_rows
 from rlrf4rec.recommenders.item_odds import item_log_odds
 from rlrf4rec.recommenders.registry import resolve_backbone
@@ -26,7 +33,7 @@ all ten would cost more than the training epoch."""
 
 SILENCE = 0.2
 """Share of training lists that are ranked without their user's text, so that a user who has none is
-ranked well by ID alone."""
+ranked well by IDs and the items' texts."""
 
 
 def list_loss(scores: Tensor, labels: Tensor) -> Tensor:
@@ -55,13 +62,16 @@ def fit(
     *,
     seed: int,
     practice_rows: IntArray | None = None,
+    base: FittedRecommender | None = None,
 ) -> FittedRecommender:
     """Train a knowledge-augmented reranker; the same arguments give the same recommender.
 
-    In each epoch every user reads one of his alternative texts, drawn anew, so that the recommender
-    learns what texts say and not whom they belong to. Lists without a positive or without a
-    negative say nothing and are left out. Training stops when the validation lists' loss has not
-    improved for `patience` epochs (not before `min_epochs`); the best epoch's weights are kept.
+    First by IDs alone; then, if there is text, what text adds, with all that was learned frozen. In
+    each epoch of the latter every user reads one of his alternative texts, drawn anew, so that the
+    recommender learns what texts say and not whom they belong to. Lists without a positive or
+    without a negative say nothing and are left out. The validation lists are looked at
+    `validations_per_epoch` times an epoch; training stops when their loss has not improved for
+    `patience` epochs (by IDs alone not before `min_epochs`), and the best weights are kept.
 
     Args:
         config: the recommender's settings.
@@ -76,9 +86,11 @@ def fit(
         seed: of initial weights, dropout, the order of lists and the choice of texts.
         practice_rows: ``[n, m]``, further texts of each list's user, as `knowledge_rows`, that are
             read in training epochs but are not what the recommender will be asked to rank with.
+        base: what the same call without any text in `inputs` returned, which this one would train
+            first; several systems can share it.
 
     Raises:
-        ConfigError: unknown backbone.
+        ConfigError: unknown backbone, or a base of other settings.
         DataError: no list to learn from, or indices out of range.
     """
     n_items = inputs.n_items
@@ -90,6 +102,51 @@ def fit(
     if practice_rows is not None:
         check_rows(practice_rows, lists, inputs)
         alternatives = np.concatenate([knowledge_rows, practice_rows], axis=1)
+    train_rows, validation_rows = _telling_rows(lists, train, validation)
+    sizes = Sizes(n_items, lists.items.shape[1], 0, False, False, inputs.history_items.shape[1])
+    training = _Training(config, inputs, lists, train_rows, validation_rows, seed)
+    if base is None:
+        base = FittedRecommender(
+            backbone, config, knowledge, *_train_ids(training, backbone, knowledge, sizes)
+        )
+    elif (base.backbone, base.config, base.model.sizes) != (backbone, config, sizes):
+        raise ConfigError(
+            "a base by IDs alone of the same backbone, settings and catalogue",
+            found=f"{base.backbone} with {base.config!r} and {base.model.sizes}",
+            remedy="Train it by the same call without text vectors, or pass no base.",
+        )
+    if not inputs.text_dim:
+        return base
+    sizes = replace(
+        sizes,
+        text_dim=inputs.text_dim,
+        has_item_text=inputs.item_knowledge is not None,
+        has_user_text=inputs.user_knowledge is not None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = resolve_backbone(backbone)(config, knowledge, sizes)
+        model.load_state_dict(base.model.state_dict(), strict=False)
+        _learn_text_space(model, inputs, knowledge_rows[train_rows])
+        heard: tuple[Losses, ...] = ()
+        if model.features.text_parameters():
+            heard = training.run(
+                model,
+                make_text_optimizer(model, config),
+                alternatives,
+                knowledge_rows[:, :VALIDATION_TEXTS],
+                from_base=True,
+            )
+    # Frozen weights take other ways through some layers, which would change a score's last bits.
+    model.requires_grad_(True)
+    model.eval()
+    return FittedRecommender(backbone, config, knowledge, model, base.history + heard)
+
+
+def _telling_rows(
+    lists: CandidateLists, train: BoolArray, validation: BoolArray
+) -> tuple[IntArray, IntArray]:
+    """The rows of training and of validation lists that hold a positive and a negative."""
     positives = lists.labels.sum(1)
     telling = (positives > 0) & (positives < lists.labels.shape[1])
     train_rows, validation_rows = (np.flatnonzero(part & telling) for part in (train, validation))
@@ -99,80 +156,103 @@ def fit(
             found=f"none among {int(train.sum())} training lists",
             remedy="Lower data.positive_rating or use a larger log.",
         )
-    sizes = Sizes(
-        n_items,
-        lists.items.shape[1],
-        inputs.text_dim,
-        inputs.item_knowledge is not None,
-        inputs.user_knowledge is not None,
-        inputs.history_items.shape[1],
-    )
+    return train_rows, validation_rows
+
+
+def _train_ids(
+    training: _Training, backbone: str, knowledge: KnowledgeConfig, sizes: Sizes
+) -> tuple[Recommender, tuple[Losses, ...]]:
+    """A recommender without text, trained, and its losses."""
+    silent = np.full((len(training.lists), 1), PADDING)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = resolve_backbone(backbone)(config, knowledge, sizes)
-        _learn_text_space(model, inputs, knowledge_rows[train_rows])
-        _start_from_odds(model, lists.select(train_rows))
-        history = _Training(
-            config,
-            model,
-            inputs,
-            lists,
-            alternatives,
-            knowledge_rows[:, :VALIDATION_TEXTS],
-            train_rows,
-            validation_rows,
-            seed,
-        ).run()
-    return FittedRecommender(backbone, config, knowledge, model, history)
+        torch.manual_seed(training.seed)
+        model = resolve_backbone(backbone)(training.config, knowledge, sizes)
+        _start_from_odds(model, training.lists.select(training.train_rows))
+        optimizer = make_optimizer(model, training.config)
+        return model, training.run(model, optimizer, silent, silent, from_base=False)
 
 
 @dataclass(frozen=True)
 class _Training:
-    """One run of epochs over one model."""
+    """Lists to learn from and to stop by, and epochs over them."""
 
     config: RecommenderConfig
-    model: Recommender
     inputs: ListInputs
     lists: CandidateLists
-    alternatives: IntArray
-    validation_texts: IntArray
     train_rows: IntArray
     validation_rows: IntArray
     seed: int
 
-    def run(self) -> tuple[Epoch, ...]:
-        """Train; leave the best epoch's weights in the model; return the losses of each epoch."""
-        optimizer = make_optimizer(self.model, self.config)
-        prepared = self.model.features.prepare(self.inputs)
+    def run(
+        self,
+        model: Recommender,
+        optimizer: torch.optim.Optimizer,
+        alternatives: IntArray,
+        validation_texts: IntArray,
+        *,
+        from_base: bool,
+    ) -> tuple[Losses, ...]:
+        """Train; leave the best weights in the model; return the losses of each part of an epoch.
+
+        Args:
+            model: what is trained.
+            optimizer: of its weights.
+            alternatives: ``[n, a]``, the texts of each list's user that training reads.
+            validation_texts: ``[n, v]``, those that the validation loss is averaged over.
+            from_base: see `run_epochs`.
+        """
+        prepared = model.features.prepare(self.inputs)
+        n_batches = -(-len(self._epoch_rows(np.random.default_rng(0))) // self.config.batch_size)
+        parts = min(self.config.validations_per_epoch, n_batches)
+        # The second training draws another order than the first did.
+        stream = [self.seed, int(from_base)]
+
+        def train_part(number: int) -> float:
+            epoch, part = divmod(number, parts)
+            rng = np.random.default_rng([*stream, epoch])
+            chosen = self._epoch_rows(rng)
+            texts = self._draw_texts(rng, chosen, alternatives[chosen])
+            size = self.config.batch_size
+            first, last = (share * n_batches // parts * size for share in (part, part + 1))
+            return self._train_on(model, optimizer, prepared, chosen[first:last], texts[first:last])
+
         return run_epochs(
-            self.model,
+            model,
             self.config,
-            lambda epoch: self._train_epoch(prepared, optimizer, epoch),
-            (lambda: self._validation_loss(prepared)) if len(self.validation_rows) else None,
+            train_part,
+            (lambda: self._validation_loss(model, prepared, validation_texts))
+            if len(self.validation_rows)
+            else None,
+            parts=parts,
+            from_base=from_base,
         )
 
-    def _train_epoch(
-        self, prepared: Prepared, optimizer: torch.optim.Optimizer, epoch: int
-    ) -> float:
-        self.model.train()
-        rng = np.random.default_rng([self.seed, epoch])
+    def _epoch_rows(self, rng: np.random.Generator) -> IntArray:
+        """An epoch's lists, in its order."""
         chosen = rng.permutation(self.train_rows)
-        if self.config.max_lists_per_user is not None:
-            rank = _rank_within(self.lists.user[chosen])
-            chosen = chosen[rank < self.config.max_lists_per_user]
-        texts = self._draw_texts(rng, chosen)
+        limit = self.config.max_lists_per_user
+        return chosen if limit is None else chosen[_rank_within(self.lists.user[chosen]) < limit]
+
+    def _train_on(
+        self,
+        model: Recommender,
+        optimizer: torch.optim.Optimizer,
+        prepared: Prepared,
+        chosen: IntArray,
+        texts: IntArray,
+    ) -> float:
+        model.train()
         total = torch.zeros(())
         for users, items, labels, rows in self._batches(chosen, texts):
-            loss = list_loss(self.model(prepared, users, items, rows).squeeze(1), labels)
+            loss = list_loss(model(prepared, users, items, rows).squeeze(1), labels)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
             total += loss.detach() * len(users)
         return float(total) / len(chosen)
 
-    def _draw_texts(self, rng: np.random.Generator, chosen: IntArray) -> IntArray:
-        """``[n, 1]``: one text a user, the same in all the user's lists but the silent ones."""
-        rows = self.alternatives[chosen]
+    def _draw_texts(self, rng: np.random.Generator, chosen: IntArray, rows: IntArray) -> IntArray:
+        """``[n, 1]``: one of ``rows [n, a]``, the same in all of a user's lists but the silent."""
         present = rows >= 0
         # The texts that are there first, so that a column below their number is never "none".
         packed = np.take_along_axis(rows, np.argsort(~present, axis=1, kind="stable"), axis=1)
@@ -183,12 +263,12 @@ class _Training:
         return texts
 
     @torch.no_grad()
-    def _validation_loss(self, prepared: Prepared) -> float:
-        self.model.eval()
-        texts = self.validation_texts[self.validation_rows]
+    def _validation_loss(self, model: Recommender, prepared: Prepared, texts: IntArray) -> float:
+        model.eval()
         total = 0.0
-        for users, items, labels, rows in self._batches(self.validation_rows, texts):
-            loss = list_loss(self.model(prepared, users, items, rows), labels.unsqueeze(1))
+        of_rows = texts[self.validation_rows]
+        for users, items, labels, rows in self._batches(self.validation_rows, of_rows):
+            loss = list_loss(model(prepared, users, items, rows), labels.unsqueeze(1))
             total += float(loss) * len(users)
         return total / len(self.validation_rows)
 

@@ -89,8 +89,11 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
                 for name, scores in untrained_scores(world, tested, titles).items()
             }
             trained: dict[str, dict[str, PerList]] = {}
+            base: Stage | None = None
             for system in systems:
-                stage = run_system(world, system, kind, pool)
+                stage = run_system(world, system, kind, pool, base)
+                # The first one ranks by IDs alone; all the others start from it.
+                base = base or stage
                 stages.setdefault(kind, {})[system.name] = stage
                 trained[system.name] = {
                     backbone: _metrics(world, tested, load_scores(world, stage, backbone))

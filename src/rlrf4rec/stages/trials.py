@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,9 @@ class Trial:
         fold: ``[n]``, the fold in which the list is tested; -1: never.
         validation: ``[n]``, lists of validation users.
         tested: ``[n]``, the lists that are scored (one draw of negatives).
+        base: folder with each fold's recommender by IDs alone (`fold_name`), which this trial's
+            start from; None: they are trained first.
+        keep: folder to store each fold's recommender in; None: they are not kept.
     """
 
     backbone: str
@@ -52,6 +55,8 @@ class Trial:
     fold: IntArray
     validation: BoolArray
     tested: BoolArray
+    base: Path | None = None
+    keep: Path | None = None
 
 
 def run_trial(trial: Trial) -> Float32Array:
@@ -77,7 +82,7 @@ def fitted_folds(trial: Trial, inputs: ListInputs) -> Iterator[tuple[FittedRecom
     """Each fold's recommender, and the lists ``[n]`` that it is tested on."""
     import torch
 
-    from rlrf4rec.recommenders import fit
+    from rlrf4rec.recommenders import FittedRecommender, fit
 
     # One thread: the models are small, and sums are then made in one order on every machine.
     torch.set_num_threads(1)
@@ -94,12 +99,25 @@ def fitted_folds(trial: Trial, inputs: ListInputs) -> Iterator[tuple[FittedRecom
             others & trial.validation,
             seed=trial.seed * 1000 + fold,
             practice_rows=trial.practice,
+            base=FittedRecommender.load(trial.base / fold_name(fold)) if trial.base else None,
         )
+        if trial.keep is not None:
+            fitted.save(trial.keep / fold_name(fold))
         yield fitted, (trial.fold == fold) & trial.tested
 
 
-def run_system(world: World, system: System, kind: str, pool: Executor) -> Stage:
-    """All trials of a system on one kind of lists; writes ``<backbone>-<seed>.npy``."""
+def fold_name(fold: int) -> str:
+    """The folder of a fold's recommender."""
+    return f"fold-{fold}"
+
+
+def run_system(
+    world: World, system: System, kind: str, pool: Executor, base: Stage | None = None
+) -> Stage:
+    """All trials of a system on one kind of lists; writes ``<backbone>-<seed>.npy``.
+
+    Without a base, the system is the base: its recommenders are kept in ``<backbone>-<seed>/``.
+    """
     config = world.config
     name = f"evaluation/{kind}/{system.name}"
     on_progress = world.reporter.start(name, "trainings")
@@ -107,8 +125,17 @@ def run_system(world: World, system: System, kind: str, pool: Executor) -> Stage
 
     def work(writer: StageWriter) -> None:
         missing = [job for job in jobs if not writer.has(_file(*job))]
+        # A trial's recommenders are whole before its scores are there.
         futures = {
-            pool.submit(run_trial, trial_of(world, system, kind, *job)): job for job in missing
+            pool.submit(
+                run_trial,
+                replace(
+                    trial_of(world, system, kind, *job),
+                    base=base.folder / _name(*job) if base else None,
+                    keep=None if base else writer.folder / _name(*job),
+                ),
+            ): job
+            for job in missing
         }
         on_progress(len(jobs) - len(missing), len(jobs))
         for number, future in enumerate(as_completed(futures), len(jobs) - len(missing) + 1):
@@ -124,9 +151,8 @@ def run_system(world: World, system: System, kind: str, pool: Executor) -> Stage
         "seed": config.seed,
         "best_of": config.reward.metric if system.name == "best_of_n" else "",
     }
-    stage = world.workspace.stage(
-        name, settings, [*world.list_stages(kind), *system.needs], work, replayable=True
-    )
+    needs = [*world.list_stages(kind), *system.needs, *([base] if base else [])]
+    stage = world.workspace.stage(name, settings, needs, work, replayable=True)
     world.reporter.finish(name, stage.seconds)
     return stage
 
@@ -200,8 +226,12 @@ def _seeds(world: World) -> list[int]:
     return world.config.evaluation.seeds
 
 
+def _name(backbone: str, seed: int) -> str:
+    return f"{backbone}-{seed}"
+
+
 def _file(backbone: str, seed: int) -> str:
-    return f"{backbone}-{seed}.npy"
+    return f"{_name(backbone, seed)}.npy"
 
 
 def _save(scores: Float32Array, path: Path) -> None:

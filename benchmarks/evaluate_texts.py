@@ -1,0 +1,70 @@
+"""A run's texts under recommenders of other settings.
+
+    python benchmarks/evaluate_texts.py RUN FOLDER [key=value …]
+
+`rlrf4rec evaluate` keeps to the recommenders that rewarded the texts; this takes texts and rewards
+as they lie in RUN, trains and tests every recommender anew under RUN's config.yaml with the given
+changes, and writes FOLDER/results.json. Finished trainings are kept: run it again to go on.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rlrf4rec.config import load_config
+from rlrf4rec.evaluation.results import write_results
+from rlrf4rec.progress import Silent
+from rlrf4rec.stages.evaluating import evaluate
+from rlrf4rec.stages.trail import Round, Trail
+from rlrf4rec.stages.world import open_world
+from rlrf4rec.workspace import Stage, Workspace, read_json
+
+
+class _Names(Silent):
+    """Prints each system as it is finished."""
+
+    def finish(self, stage: str, seconds: float) -> None:
+        print(f"{stage}: {seconds:.0f} s", flush=True)
+
+
+def main(run: Path, folder: Path, overrides: list[str]) -> None:
+    """Write the results."""
+    workspace = Workspace(folder)
+    with workspace.lock():
+        world = open_world(load_config(run / "config.yaml", overrides), workspace, _Names())
+        evaluation = evaluate(world, finished_rounds(run, world.folds.policies))
+        write_results(folder / "results.json", evaluation.results)
+
+
+def finished_rounds(run: Path, halves: list[int]) -> Trail:
+    """The texts and rewards of every round, whatever settings they were made with."""
+    trail = Trail(_stage(run / "prompts"))
+    for number in range(sum(1 for _ in run.glob("round-*"))):
+        current = Round(number)
+        for half in halves:
+            of_policy = run / current.folder(half)
+            writer = of_policy if number else run / "round-0/base"
+            current.samples[half] = _stage(writer / "samples")
+            current.judged[half] = _stage(of_policy / f"judged-{half}")
+            for name in ("rewards", "tuning"):
+                if (of_policy / name).exists():
+                    getattr(current, name)[half] = _stage(of_policy / name)
+        trail.rounds.append(current)
+    return trail
+
+
+def _stage(folder: Path) -> Stage:
+    record = read_json(folder / "stage.json")
+    assert isinstance(record, dict), f"no finished stage in {folder}"
+    peak = record.get("peak_mb")
+    return Stage(
+        folder,
+        str(record["key"]),
+        float(str(record["seconds"])),
+        float(str(peak)) if peak is not None else None,
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
