@@ -117,30 +117,8 @@ def fit(
         )
     if not inputs.text_dim:
         return base
-    sizes = replace(
-        sizes,
-        text_dim=inputs.text_dim,
-        has_item_text=inputs.item_knowledge is not None,
-        has_user_text=inputs.user_knowledge is not None,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = resolve_backbone(backbone)(config, knowledge, sizes)
-        model.load_state_dict(base.model.state_dict(), strict=False)
-        _learn_text_space(model, inputs, knowledge_rows[train_rows])
-        heard: tuple[Losses, ...] = ()
-        if model.features.text_parameters():
-            heard = training.run(
-                model,
-                make_text_optimizer(model, config),
-                alternatives,
-                knowledge_rows[:, :VALIDATION_TEXTS],
-                from_base=True,
-            )
-    # Frozen weights take other ways through some layers, which would change a score's last bits.
-    model.requires_grad_(True)
-    model.eval()
-    return FittedRecommender(backbone, config, knowledge, model, base.history + heard)
+    model, losses = _train_text(training, base, knowledge, knowledge_rows, alternatives)
+    return FittedRecommender(backbone, config, knowledge, model, base.history + losses)
 
 
 def _telling_rows(
@@ -170,6 +148,36 @@ def _train_ids(
         _start_from_odds(model, training.lists.select(training.train_rows))
         optimizer = make_optimizer(model, training.config)
         return model, training.run(model, optimizer, silent, silent, from_base=False)
+
+
+def _train_text(
+    training: _Training,
+    base: FittedRecommender,
+    knowledge: KnowledgeConfig,
+    knowledge_rows: IntArray,
+    alternatives: IntArray,
+) -> tuple[Recommender, tuple[Losses, ...]]:
+    """The base with what text adds, and the losses of that training."""
+    config, inputs = training.config, training.inputs
+    sizes = replace(
+        base.model.sizes,
+        text_dim=inputs.text_dim,
+        has_item_text=inputs.item_knowledge is not None,
+        has_user_text=inputs.user_knowledge is not None,
+    )
+    losses: tuple[Losses, ...] = ()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        model = resolve_backbone(base.backbone)(config, knowledge, sizes)
+        model.load_state_dict(base.model.state_dict(), strict=False)
+        _learn_text_space(model, inputs, knowledge_rows[training.train_rows])
+        if model.features.text_parameters():
+            validation_texts = knowledge_rows[:, :VALIDATION_TEXTS]
+            optimizer = make_text_optimizer(model, config)
+            losses = training.run(model, optimizer, alternatives, validation_texts, from_base=True)
+    # Frozen weights take other ways through some layers, which would change a score's last bits.
+    model.requires_grad_(True)
+    return model.eval(), losses
 
 
 @dataclass(frozen=True)
