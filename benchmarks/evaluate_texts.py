@@ -18,7 +18,7 @@ from rlrf4rec.progress import Silent
 from rlrf4rec.stages.evaluating import evaluate
 from rlrf4rec.stages.trail import Round, Trail
 from rlrf4rec.stages.world import open_world
-from rlrf4rec.workspace import Stage, Workspace, read_json
+from rlrf4rec.workspace import Stage, Workspace, read_stage
 
 
 class _Names(Silent):
@@ -47,23 +47,17 @@ def finished_rounds(run: Path, halves: list[int]) -> Trail:
             writer = of_policy if number else run / "round-0/base"
             current.samples[half] = _stage(writer / "samples")
             current.judged[half] = _stage(of_policy / f"judged-{half}")
-            for name in ("rewards", "tuning"):
+            for stages, name in ((current.rewards, "rewards"), (current.tuning, "tuning")):
                 if (of_policy / name).exists():
-                    getattr(current, name)[half] = _stage(of_policy / name)
+                    stages[half] = _stage(of_policy / name)
         trail.rounds.append(current)
     return trail
 
 
 def _stage(folder: Path) -> Stage:
-    record = read_json(folder / "stage.json")
-    assert isinstance(record, dict), f"no finished stage in {folder}"
-    peak = record.get("peak_mb")
-    return Stage(
-        folder,
-        str(record["key"]),
-        float(str(record["seconds"])),
-        float(str(peak)) if peak is not None else None,
-    )
+    stage = read_stage(folder)
+    assert stage is not None, f"no finished stage in {folder}"
+    return stage
 
 
 if __name__ == "__main__":

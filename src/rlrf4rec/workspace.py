@@ -167,20 +167,15 @@ class Workspace:
         """The stage if it is there, has this key and is whole; otherwise None."""
         folder = self.folder / name
         record = read_json(folder / "stage.json")
-        if not isinstance(record, dict) or record.get("key") != key:
-            return None
-        files = record.get("files")
-        seconds = record.get("seconds")
-        if not isinstance(files, dict) or not isinstance(seconds, (int, float)):
+        stage = _recorded(folder, record)
+        files = record.get("files") if isinstance(record, dict) else None
+        if stage is None or stage.key != key or not isinstance(files, dict):
             return None
         for file, facts in files.items():
             absent = self.replay and not (folder / file).exists()
             if not absent and not _matches(folder / file, facts):
                 return None
-        peak = record.get("peak_mb")
-        return Stage(
-            folder, key, float(seconds), float(peak) if isinstance(peak, (int, float)) else None
-        )
+        return stage
 
     def stage(
         self,
@@ -256,6 +251,22 @@ class Workspace:
             _drop_other_attempts(final, keep=None)
             return replace(stage, folder=final)
         return None
+
+
+def read_stage(folder: Path) -> Stage | None:
+    """A finished stage by its record alone: neither its key nor its files are checked."""
+    return _recorded(folder, read_json(folder / "stage.json"))
+
+
+def _recorded(folder: Path, record: JsonValue) -> Stage | None:
+    if not isinstance(record, dict):
+        return None
+    key, seconds, peak = (record.get(name) for name in ("key", "seconds", "peak_mb"))
+    if not isinstance(key, str) or not isinstance(seconds, (int, float)):
+        return None
+    return Stage(
+        folder, key, float(seconds), float(peak) if isinstance(peak, (int, float)) else None
+    )
 
 
 @contextmanager

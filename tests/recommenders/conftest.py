@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from small_world import SmallWorld, make_world
+from small_world import BACKBONES, SmallWorld, make_world
 
 from rlrf4rec.recommenders import FittedRecommender
 
@@ -11,6 +11,6 @@ def world() -> SmallWorld:
     return make_world()
 
 
-@pytest.fixture(scope="session", params=["dlcm", "prm", "setrank", "mir", "sasrec", "gru4rec"])
+@pytest.fixture(scope="session", params=BACKBONES)
 def fitted(request: pytest.FixtureRequest, world: SmallWorld) -> FittedRecommender:
     return world.fit(request.param)

@@ -10,6 +10,7 @@ from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.recommenders import FittedRecommender, ListInputs, fit
 from rlrf4rec.records import BoolArray, CandidateLists, Float32Array, Histories, IntArray
 
+BACKBONES = ["dlcm", "prm", "setrank", "mir", "sasrec", "gru4rec"]
 N_USERS, N_ITEMS, LIST_SIZE, TEXT_DIM = 40, 30, 6, 8
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_world import TEXT_DIM, SmallWorld, small_config
+from small_world import BACKBONES, TEXT_DIM, SmallWorld, small_config
 
 from rlrf4rec.config import KnowledgeConfig
 from rlrf4rec.errors import ConfigError, DataError
@@ -14,7 +14,6 @@ from rlrf4rec.recommenders import FittedRecommender, ListInputs, fit, resolve_ba
 from rlrf4rec.recommenders.training import _rank_within, list_loss
 from rlrf4rec.records import Float32Array, IntArray
 
-BACKBONES = ["dlcm", "prm", "setrank", "mir", "sasrec", "gru4rec"]
 PARTS = 4
 """Of an epoch, validations_per_epoch by default; the small world's epoch has five batches."""
 NO_TEXT = {"item_knowledge": None, "user_knowledge": None}

