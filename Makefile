@@ -44,7 +44,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 unit: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses 2 --dist worksteal
 
 doctor: $(INSTALLED) ## say what is installed and what would be used
 	$(BIN)/rlrf4rec doctor
