@@ -9,8 +9,9 @@ import numpy as np
 from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.records import FloatArray, IntArray
 from rlrf4rec.stages.systems import System
-from rlrf4rec.stages.trials import run_trial, tested_lists, trial_of, worker_pool
+from rlrf4rec.stages.trials import run_trial, tested_lists, trial_of
 from rlrf4rec.stages.world import World
+from rlrf4rec.workers import worker_pool
 
 
 def ndcg_on_fold_0(

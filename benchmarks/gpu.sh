@@ -3,19 +3,22 @@
 #
 #   benchmarks/gpu.sh pack           with a network: fetch packages and models, cut them into parts
 #   benchmarks/gpu.sh unpack         on the GPU machine, after each delivery of parts
-#   benchmarks/gpu.sh run            on the GPU machine; again and again, until it says "finished"
+#   benchmarks/gpu.sh rounds         on the GPU machine: all that needs the LLM, both policies at once;
+#                                    again and again, until it says "finished"
+#   benchmarks/gpu.sh run            likewise, the whole run with its evaluation, which needs no GPU
+#   benchmarks/gpu.sh bench          speeds on the GPU, into $OUT/gpu-bench.json
 #
 # Every setting is an environment variable:
 #   DEVICE    cuda (default) or cpu            CONFIG   configs/ml-100k-gpu.yaml
 #   RUN       the run's folder, runs/gpu       OUT      where results are copied, runs/gpu-out
-#   LIMIT     seconds a call may take, 540     SET      further "--set KEY=VALUE" arguments
-#   PARTS     .gpu/parts                       PART_MB  56
+#   LIMIT     seconds a call may take, 540     SET      further settings: KEY=VALUE KEY=VALUE
+#   PARTS     .gpu/parts                       PART_MB  57
 #   STORE     what was unpacked, runs/gpu-store
 #   PYTHON    python3                          PYTHON_VERSION  of the GPU machine, 3.12
 set -euo pipefail
 cd "$(dirname "$0")/.."
 DEVICE=${DEVICE:-cuda} CONFIG=${CONFIG:-configs/ml-100k-gpu.yaml} RUN=${RUN:-runs/gpu}
-OUT=${OUT:-runs/gpu-out} LIMIT=${LIMIT:-540} PARTS=${PARTS:-.gpu/parts} PART_MB=${PART_MB:-56}
+OUT=${OUT:-runs/gpu-out} LIMIT=${LIMIT:-540} PARTS=${PARTS:-.gpu/parts} PART_MB=${PART_MB:-57}
 STORE=${STORE:-runs/gpu-store} PYTHON=${PYTHON:-python3} PYTHON_VERSION=${PYTHON_VERSION:-3.12}
 
 # What a machine with PyTorch and the usual scientific packages may lack, in the tested versions.
@@ -40,8 +43,13 @@ fetch() {
 
 cut_up() {
     [ -n "$(ls .gpu/wheels/*.whl 2>/dev/null)" ] || fail "no wheels in .gpu/wheels"
-    rm -rf "$PARTS" && mkdir -p "$PARTS"
-    tar -C .gpu -cf - wheels | split --bytes "${PART_MB}M" --numeric-suffixes - "$PARTS/part-"
+    rm -rf "$PARTS" .gpu/site && mkdir -p "$PARTS" .gpu/site
+    # A wheel is a zip file: no installer is needed. Compressed together they are a tenth smaller.
+    for wheel in .gpu/wheels/*.whl; do "$PYTHON" -m zipfile -e "$wheel" .gpu/site; done
+    # Python has its own compressor; a bare machine may lack the program.
+    (cd .gpu && "$PYTHON" -m tarfile -c site.tar.xz site)
+    split --bytes "${PART_MB}M" --numeric-suffixes .gpu/site.tar.xz "$PARTS/part-"
+    rm -rf .gpu/site .gpu/site.tar.xz
     local sums
     sums=$(cd "$PARTS" && sha256sum part-*)
     for part in "$PARTS"/part-*; do
@@ -63,15 +71,14 @@ unpack() {
     while read -r _ name; do [ -e "$STORE/parts/$name" ] || missing+=" $name"; done <"$STORE/sums"
     [ -z "$missing" ] || { echo "still to come:$missing"; return; }
     (cd "$STORE/parts" && sha256sum --check --quiet ../sums) || fail "a part is damaged: deliver it again"
-    cat "$STORE"/parts/part-* | tar -C "$STORE" -xf -
-    rm -rf "$STORE/site" && mkdir "$STORE/site"
-    # A wheel is a zip file: no installer is needed there.
-    for wheel in "$STORE"/wheels/*.whl; do "$PYTHON" -m zipfile -e "$wheel" "$STORE/site"; done
-    rm -rf "$STORE/parts" "$STORE/wheels" && touch "$STORE/ready"
+    rm -rf "$STORE/site"
+    cat "$STORE"/parts/part-* >"$STORE/site.tar.xz"
+    "$PYTHON" -m tarfile -e "$STORE/site.tar.xz" "$STORE"
+    rm -rf "$STORE/parts" "$STORE/site.tar.xz" && touch "$STORE/ready"
     echo "unpacked: $STORE"
 }
 
-run() {
+prepare() {
     export PYTHONPATH="$PWD/src" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
     # One GPU: with several in sight, the trainer would split its batches, which changes results.
     export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
@@ -81,29 +88,68 @@ run() {
         PYTHONPATH="$PWD/src:$(cd "$STORE" && pwd)/site"
         export RLRF4REC_CACHE="${RLRF4REC_CACHE:-$(cd "$STORE" && pwd)/cache}"
     fi
-    local device=cpu
     if [ "$DEVICE" = cuda ]; then
         "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
             fail "no CUDA device in sight; DEVICE=cpu runs without one"
-        device=auto  # takes the GPU here, and lets anyone evaluate the run again without one
     fi
     mkdir -p "$OUT"
     facts >"$OUT/machine.txt"
-    local status=0
-    # SIGINT lets the run end between two steps; what is finished is kept either way.
-    # shellcheck disable=SC2086  # a list of arguments
-    timeout --signal=INT --kill-after=20 "$LIMIT" "$PYTHON" -m rlrf4rec run "$CONFIG" --output "$RUN" \
-        --set machine.device="$device" --set machine.engine=transformers ${SET:-} \
-        2>&1 | tee -a "$OUT/log.txt" || status=${PIPESTATUS[0]}
+}
+
+# Runs a command for LIMIT seconds at most, its output shown and kept; STATUS is how it ended.
+within_limit() {
+    STATUS=0
+    # SIGINT lets a run end between two steps; what is finished is kept either way.
+    timeout --signal=INT --kill-after=20 "$LIMIT" "$@" 2>&1 | tee -a "$OUT/log.txt" ||
+        STATUS=${PIPESTATUS[0]}
+}
+
+settings() {
+    local device=cpu  # auto takes the GPU here, and lets anyone evaluate the run without one
+    [ "$DEVICE" = cuda ] && device=auto
+    # shellcheck disable=SC2086  # a list of settings
+    printf '%s\n' machine.device="$device" machine.engine=transformers ${SET:-}
+}
+
+keep() {
     [ -e "$RUN/config.yaml" ] && cp "$RUN/config.yaml" "$OUT/"
-    case $status in
-        0)  cp "$RUN/results.json" "$RUN/report.html" "$OUT/"
-            "$PYTHON" benchmarks/publish.py "$RUN" "$OUT/.published"
-            tar -C "$OUT/.published" -czf "$OUT/published.tar.gz" . && rm -rf "$OUT/.published"
-            echo "finished: $OUT" ;;
+    rm -rf "$OUT/.published" && mkdir "$OUT/.published"
+    # What is not finished, too: the machine may not be there for another call.
+    for folder in "$RUN" "$RUN"-policy-*; do
+        [ -e "$folder/run.json" ] &&
+            "$PYTHON" benchmarks/publish.py "$folder" "$OUT/.published/$(basename "$folder")"
+    done
+    tar -C "$OUT/.published" -czf "$OUT/published.tar.gz" . && rm -rf "$OUT/.published"
+}
+
+conclude() {
+    keep
+    case $STATUS in
+        0)  rm -rf "$RUN"-policy-* && echo "finished: $OUT" ;;
         124 | 137) echo "not finished after $LIMIT s: call again to go on" ;;
-        *)  exit "$status" ;;
+        *)  exit "$STATUS" ;;
     esac
+}
+
+rounds() {
+    prepare
+    mapfile -t all < <(settings)
+    within_limit "$PYTHON" benchmarks/policies.py "$CONFIG" "$RUN" "${all[@]}"
+    conclude
+}
+
+run() {
+    prepare
+    mapfile -t all < <(settings | sed 's/^/--set=/')
+    within_limit "$PYTHON" -m rlrf4rec run "$CONFIG" --output "$RUN" "${all[@]}"
+    [ "$STATUS" != 0 ] || cp "$RUN/results.json" "$RUN/report.html" "$OUT/"
+    conclude
+}
+
+bench() {
+    prepare
+    within_limit "$PYTHON" benchmarks/gpu_bench.py --device "$DEVICE" --out "$OUT/gpu-bench.json"
+    exit "$STATUS"
 }
 
 facts() {
@@ -120,6 +166,8 @@ case ${1:-} in
     pack)   fetch && cut_up ;;
     cut)    cut_up ;;
     unpack) unpack ;;
+    rounds) rounds ;;
     run)    run ;;
-    *)      fail "what to do: pack, unpack or run" ;;
+    bench)  bench ;;
+    *)      fail "what to do: pack, unpack, rounds, run or bench" ;;
 esac

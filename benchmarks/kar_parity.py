@@ -26,8 +26,9 @@ from rlrf4rec.evaluation.metrics import list_metrics
 from rlrf4rec.records import Float32Array, FloatArray, IntArray
 from rlrf4rec.stages.evaluating import Tested, untrained_scores
 from rlrf4rec.stages.systems import without_text
-from rlrf4rec.stages.trials import load_scores, run_system, tested_lists, worker_pool
+from rlrf4rec.stages.trials import load_scores, run_system, tested_lists
 from rlrf4rec.stages.world import World, open_world
+from rlrf4rec.workers import worker_pool
 from rlrf4rec.workspace import Stage, StageWriter, Workspace, write_json
 
 KINDS = ("uniform", "popular")

@@ -21,14 +21,9 @@ from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.records import BoolArray, FloatArray, IntArray
 from rlrf4rec.stages.systems import System, both_halves, held_out_texts, one_other
 from rlrf4rec.stages.text_inputs import user_vectors
-from rlrf4rec.stages.trials import (
-    Trial,
-    fitted_folds,
-    trial_inputs,
-    trial_of,
-    worker_pool,
-)
+from rlrf4rec.stages.trials import Trial, fitted_folds, trial_inputs, trial_of
 from rlrf4rec.stages.world import World, open_world
+from rlrf4rec.workers import worker_pool
 from rlrf4rec.workspace import Stage, Workspace
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)

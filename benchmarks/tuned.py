@@ -30,8 +30,9 @@ from rlrf4rec.stages.systems import (
     without_text,
 )
 from rlrf4rec.stages.text_inputs import encode_texts
-from rlrf4rec.stages.trials import Trial, run_trial, tested_lists, trial_of, worker_pool
+from rlrf4rec.stages.trials import Trial, run_trial, tested_lists, trial_of
 from rlrf4rec.stages.world import World, open_world
+from rlrf4rec.workers import worker_pool
 from rlrf4rec.workspace import Stage, Workspace
 
 

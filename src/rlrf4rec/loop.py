@@ -14,37 +14,51 @@ users it has not seen.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rlrf4rec.stages.rewarding import choose, fit_and_reward, judge
 from rlrf4rec.stages.rewards_table import validation_reward
 from rlrf4rec.stages.trail import Round, Trail
 from rlrf4rec.stages.tuning import align
 from rlrf4rec.stages.world import World, write_prompts
 from rlrf4rec.stages.writing import write_texts
+from rlrf4rec.workspace import Stage
 
 
-def run_rounds(world: World) -> Trail:
-    """Steps 1 to 5, T times. What is finished already is not done again."""
+def run_rounds(world: World, policies: Sequence[int] | None = None) -> Trail:
+    """Steps 1 to 5, T times. What is finished already is not done again.
+
+    Args:
+        world: the run.
+        policies: only these; None: all. One needs nothing of another, so each may be run in a
+            process of its own. Rounds are then stopped early by what this policy's users say.
+    """
     config = world.config
+    policies = world.folds.policies if policies is None else policies
     trail = Trail(write_prompts(world))
     for number in range(config.rounds.n_rounds + 1):
-        current = _round(world, trail, number)
+        current = _round(world, trail, number, policies)
         trail.rounds.append(current)
         if _reward_fell(world, trail):
             trail.stopped_early = True
             break
     if config.alignment.random_pairs and config.rounds.n_rounds > 0:
-        trail.random_pairs = _random_pairs(world, trail)
+        trail.random_pairs = _random_pairs(world, trail, policies)
     return trail
 
 
-def _round(world: World, trail: Trail, number: int) -> Round:
+def write_first_texts(world: World, prompts: Stage) -> Stage:
+    """The untuned LLM's texts of everybody: round 0, which all policies share."""
+    everyone = dict.fromkeys(range(world.dataset.n_users), world.config.generation.n_samples)
+    return write_texts(world, "round-0/base", everyone, prompts, None)
+
+
+def _round(world: World, trail: Trail, number: int, policies: Sequence[int]) -> Round:
     current = Round(number)
     before = trail.rounds[-1] if trail.rounds else None
-    for half in world.folds.policies:
+    for half in policies:
         if before is None:
-            current.samples[half] = write_texts(
-                world, "round-0/base", _everyone(world), trail.prompts, None
-            )
+            current.samples[half] = write_first_texts(world, trail.prompts)
         else:
             current.pairs[half] = choose(
                 world, before.folder(half), before.rewards[half], trail.prompts, random=False
@@ -75,10 +89,10 @@ def _round(world: World, trail: Trail, number: int) -> Round:
     return current
 
 
-def _random_pairs(world: World, trail: Trail) -> Round:
+def _random_pairs(world: World, trail: Trail, policies: Sequence[int]) -> Round:
     """The control: round 1 again, with pairs chosen without looking at the rewards."""
     control, first = Round(1), trail.rounds[0]
-    for half in world.folds.policies:
+    for half in policies:
         name = f"random-pairs/policy-{half}"
         control.pairs[half] = choose(
             world, first.folder(half), first.rewards[half], trail.prompts, random=True
@@ -89,10 +103,6 @@ def _random_pairs(world: World, trail: Trail) -> Round:
             world, name, one_text, trail.prompts, control.tuning[half]
         )
     return control
-
-
-def _everyone(world: World) -> dict[int, int]:
-    return dict.fromkeys(range(world.dataset.n_users), world.config.generation.n_samples)
 
 
 def _plan(world: World, half: int, *, few: int, last: bool) -> dict[int, int]:

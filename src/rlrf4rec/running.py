@@ -75,7 +75,7 @@ def run_config(folder: Path | str) -> Config:
 def _complete(config: Config, workspace: Workspace, reporter: Reporter | None) -> Results:
     with workspace.lock():
         world = open_world(config, workspace, reporter)
-        _remember(config, workspace.folder)
+        remember(config, workspace.folder)
         trail = run_rounds(world)
         evaluation = evaluate(world, trail)
         deploy(world, trail)
@@ -89,6 +89,7 @@ def _complete(config: Config, workspace: Workspace, reporter: Reporter | None) -
     return evaluation.results
 
 
-def _remember(config: Config, folder: Path) -> None:
+def remember(config: Config, folder: Path) -> None:
+    """Write the run's ``config.yaml``, from which it is evaluated again."""
     text = yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False)
     write_text(folder / "config.yaml", text)

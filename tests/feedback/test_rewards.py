@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig, RewardConfig
+from rlrf4rec.errors import DataError
 from rlrf4rec.evaluation.metrics import list_metrics
 from rlrf4rec.feedback import RewardModels, fit_reward_models, reward_texts
 from rlrf4rec.feedback.rewards import log_likelihood, reward_folds
@@ -86,6 +87,7 @@ class World:
         *,
         seeds: int = 1,
         seed: int = 0,
+        processes: int = 1,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> RewardModels:
         return fit_reward_models(
@@ -100,6 +102,7 @@ class World:
             self.trainers,
             self.validators,
             seed=seed,
+            processes=processes,
             on_progress=on_progress,
         )
 
@@ -170,6 +173,29 @@ class TestCrossFitting:
         again = world.fit()
         np.testing.assert_array_equal(again.fold, models.fold)
         assert all(_same_weights(again, models, fold) for fold in range(2))
+
+    def test_same_models_from_any_number_of_processes(self, world: World) -> None:
+        """To the last bit, in the same places, and without a change to this process's threads."""
+        told: list[tuple[int, int]] = []
+        before = torch.get_num_threads()
+        one = world.fit(seeds=2)
+        two = world.fit(seeds=2, processes=2, on_progress=lambda *numbers: told.append(numbers))
+        assert torch.get_num_threads() == before
+        assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        np.testing.assert_array_equal(two.fold, one.fold)
+        rows = world.rows(0, 2)
+        for fold in range(2):
+            for first, second in zip(one.models[fold], two.models[fold], strict=True):
+                np.testing.assert_array_equal(
+                    second.score(world.inputs, world.lists, rows),
+                    first.score(world.inputs, world.lists, rows),
+                )
+
+    def test_error_of_a_worker_is_told(self, world: World) -> None:
+        """A user can mend it, so it must not come as a broken pool."""
+        nothing = replace(world.lists, labels=np.zeros_like(world.lists.labels))
+        with pytest.raises(DataError, match="none among"):
+            world.fit(nothing, processes=2)
 
     def test_a_users_feedback_never_reaches_the_model_that_scores_it(
         self, world: World, models: RewardModels

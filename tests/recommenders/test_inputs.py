@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pytest
 from small_world import SmallWorld
@@ -30,3 +32,22 @@ def test_two_encoders_are_refused(world: SmallWorld) -> None:
 def test_a_read_item_outside_the_catalogue_is_refused(world: SmallWorld) -> None:
     with pytest.raises(DataError, match="read items between -1 and 9"):
         ListInputs.from_numpy(world.histories, world.item_vectors[:10], None)
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_what_a_worker_gets_is_what_was_sent(world: SmallWorld, texts: bool) -> None:
+    """Copies are made as pickling makes them."""
+    sent = ListInputs.from_numpy(
+        world.histories,
+        world.item_vectors if texts else None,
+        world.user_vectors if texts else None,
+        len(world.item_vectors),
+    )
+    got = copy(sent)
+    assert got.n_items == sent.n_items
+    for name in ("history_items", "history_ratings", "item_knowledge", "user_knowledge"):
+        one, other = getattr(sent, name), getattr(got, name)
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one.numpy(), other.numpy())

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 
 from rlrf4rec.alignment.checkpoints import clear_if_stale, newest_checkpoint, tuning_key
+from rlrf4rec.alignment.gpu_memory import MicroBatch, gpu_room, pair_bytes, plan_micro_batch
 from rlrf4rec.alignment.models import (
     load_adapter,
     load_base_model,
@@ -168,7 +170,7 @@ class _Tuning:
             "seed": self.seed,
             "on_cpu": self.on_cpu,
             # A checkpoint counts micro-batches.
-            "micro_batch": self._micro_batch(self._pairs_together()),
+            "micro_batch": self._micro_batch(self._pairs_together()).pairs,
         }
         return tuning_key(self.base_model_folder, self.pairs, start_adapter, settings)
 
@@ -206,18 +208,35 @@ class _Tuning:
     def _pairs_a_step(self) -> int:
         return self.config.batch_size * self.config.gradient_accumulation
 
-    def _micro_batch(self, together: int) -> int:
+    def _micro_batch(self, together: int) -> MicroBatch:
         """Pairs that are read together; a full step's gradient is the mean over its pairs."""
         if not self.on_cpu:
-            return max(together, self.config.batch_size)
+            return plan_micro_batch(
+                self._pairs_a_step,
+                together,
+                self.config.batch_size,
+                self._longest_pair_bytes,
+                gpu_room(self.base_model_folder),
+            )
         # On a CPU, rows of different lengths run a tenth faster one by one, without padding, unless
         # most of the prompts need to be read only once.
         most = together * (PROMPTS_A_ROW if _share_a_stem(self.pairs["prompt"]) else 1)
-        return max(
+        pairs = max(
             number
             for number in range(together, most + 1, together)
             if self._pairs_a_step % number == 0
         )
+        return MicroBatch(pairs, checkpointing=False)
+
+    @cached_property
+    def _longest_pair_bytes(self) -> int:
+        tokenizer = load_plain_tokenizer(self.base_model_folder)
+        lengths = {
+            name: [len(ids) for ids in tokenizer(self.pairs[name].to_list())["input_ids"]]
+            for name in _PAIR_COLUMNS
+        }
+        answers = map(sum, zip(lengths["chosen"], lengths["rejected"], strict=True))
+        return pair_bytes(self.base_model_folder, max(lengths["prompt"]), max(answers))
 
     def _model_arguments(self, start_adapter: Path | None) -> dict[str, Any]:
         """Keyword arguments of a TRL trainer, hence `Any`."""
@@ -240,13 +259,13 @@ class _Tuning:
         return {
             "output_dir": str(self.folder / phase),
             "num_train_epochs": epochs,
-            "per_device_train_batch_size": micro_batch,
-            "gradient_accumulation_steps": self._pairs_a_step // micro_batch,
+            "per_device_train_batch_size": micro_batch.pairs,
+            "gradient_accumulation_steps": self._pairs_a_step // micro_batch.pairs,
             "learning_rate": self.config.learning_rate,
             "max_length": None,
             "bf16": self.dtype == "bfloat16",
             "use_cpu": self.on_cpu,
-            "gradient_checkpointing": not self.on_cpu,
+            "gradient_checkpointing": micro_batch.checkpointing,
             "dataloader_pin_memory": not self.on_cpu,
             "seed": self.seed,
             "logging_steps": 1,

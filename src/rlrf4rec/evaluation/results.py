@@ -155,8 +155,8 @@ class Results(_Row):
         comparisons: paired differences.
         rewards: rewards by round and split.
         seconds: wall time by stage (``generate/0``).
-        peak_mb: the process's peak of memory in it, in 10^6 bytes; evaluation trains in processes
-            of its own, which are not in it. Empty where the system does not tell.
+        peak_mb: the process's peak of memory in it, in 10^6 bytes; rewards and evaluation train
+            in processes of their own, which are not in it. Empty where the system does not tell.
         config: the run's settings, as JSON.
     """
 

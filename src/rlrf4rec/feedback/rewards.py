@@ -9,8 +9,11 @@ the user's lists rewards noise (ours; docs/concepts/method.md).
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +23,12 @@ from scipy.special import log_softmax
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig, RewardConfig
 from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.records import BoolArray, CandidateLists, Float32Array, FloatArray, IntArray
+from rlrf4rec.workers import one_thread, worker_count, worker_pool
 
 if TYPE_CHECKING:
     from rlrf4rec.recommenders import FittedRecommender, ListInputs
+
+    Job = partial[FittedRecommender]
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ def fit_reward_models(
     validators: BoolArray,
     *,
     seed: int,
+    processes: int,
     practice_rows: IntArray | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> RewardModels:
@@ -92,6 +99,8 @@ def fit_reward_models(
         trainers: ``[u]``, users to learn from and to cross-fit over.
         validators: ``[u]``, users for early stopping.
         seed: of folds and training.
+        processes: models trained at once, each on one thread; 0: one a core. The models are the
+            same whatever it is.
         practice_rows: see `rlrf4rec.recommenders.fit`.
         on_progress: told how many of how many models are trained.
     """
@@ -99,30 +108,61 @@ def fit_reward_models(
 
     fold = reward_folds(trainers, reward.folds, seed)
     list_fold = fold[lists.user]
-    total = reward.folds * reward.seeds
-    models: list[list[FittedRecommender]] = []
-    for index in range(reward.folds):
-        train = (list_fold >= 0) & (list_fold != index)
-        fitted = []
-        for offset in range(reward.seeds):
-            fitted.append(
-                fit(
-                    recommender,
-                    knowledge,
-                    reward.backbone,
-                    inputs,
-                    lists,
-                    knowledge_rows,
-                    train,
-                    validators[lists.user],
-                    seed=seed * 1000 + index * 100 + offset,
-                    practice_rows=practice_rows,
-                )
-            )
-            if on_progress is not None:
-                on_progress(index * reward.seeds + offset + 1, total)
-        models.append(fitted)
-    return RewardModels(models, fold)
+    jobs = [
+        partial(
+            fit,
+            recommender,
+            knowledge,
+            reward.backbone,
+            inputs,
+            lists,
+            knowledge_rows,
+            (list_fold >= 0) & (list_fold != index),
+            validators[lists.user],
+            seed=seed * 1000 + index * 100 + offset,
+            practice_rows=practice_rows,
+        )
+        for index in range(reward.folds)
+        for offset in range(reward.seeds)
+    ]
+    fitted = _fit_all(jobs, processes, on_progress or (lambda done, total: None))
+    starts = range(0, len(jobs), reward.seeds)
+    return RewardModels([fitted[start : start + reward.seeds] for start in starts], fold)
+
+
+def _fit_all(
+    jobs: list[Job], processes: int, on_progress: Callable[[int, int], None]
+) -> list[FittedRecommender]:
+    """The recommenders in the order of the jobs."""
+    processes = worker_count(processes, len(jobs))
+    if processes > 1:
+        return _fit_in_workers(jobs, processes, on_progress)
+    fitted = []
+    for job in jobs:
+        with one_thread():
+            fitted.append(job())
+        on_progress(len(fitted), len(jobs))
+    return fitted
+
+
+def _fit_in_workers(
+    jobs: list[Job], processes: int, on_progress: Callable[[int, int], None]
+) -> list[FittedRecommender]:
+    from rlrf4rec.recommenders import FittedRecommender
+
+    # Through files: tensors would come in shared memory, which needs a worker that is still there.
+    with TemporaryDirectory() as temporary, worker_pool(processes) as pool:
+        folders = [Path(temporary) / str(number) for number in range(len(jobs))]
+        futures = [pool.submit(_fit_into, *task) for task in zip(folders, jobs, strict=True)]
+        for done, future in enumerate(as_completed(futures), 1):
+            future.result()
+            on_progress(done, len(jobs))
+        return [FittedRecommender.load(folder) for folder in folders]
+
+
+def _fit_into(folder: Path, job: Job) -> None:
+    with one_thread():
+        job().save(folder)
 
 
 def reward_texts(

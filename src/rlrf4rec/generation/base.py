@@ -17,13 +17,13 @@ class Request:
     Attributes:
         prompt_ids: the prompt's token ids.
         seeds: one a sample, see `sample_seed`.
-        goes_on: the prompt ends with what the engine has just written, so that all but its last
-            tokens are in the engine's cache.
+        written: how many tokens at the prompt's end come after what the engine has read in the call
+            before; 0 where all of it is new.
     """
 
     prompt_ids: Sequence[int]
     seeds: Sequence[int]
-    goes_on: bool = False
+    written: int = 0
 
 
 @dataclass(frozen=True)

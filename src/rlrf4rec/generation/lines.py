@@ -7,6 +7,7 @@ first words are put after it. With prefix caching a pass reads only what is new.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ class LineWriter:
             for words in openings
         ]
         self._line_ends = line_end_ids(tokenizer)
+        # Texts share most of their tokens, and decoding one costs more than a step of a GPU.
+        self._piece = functools.cache(lambda token: str(tokenizer.decode([token])))
 
     def sample(self, requests: Sequence[Request], settings: GenerationConfig) -> list[list[Text]]:
         """One list of texts a request, in the order of its seeds; see `Engine.sample`.
@@ -69,7 +72,7 @@ class LineWriter:
             begun = [text.token_ids + opening for text in texts]
             lines = self._engine.sample(
                 [
-                    Request(prompt + answer, [line_seed(seed, number)], goes_on=True)
+                    Request(prompt + answer, [line_seed(seed, number)], written=len(answer))
                     for (prompt, seed), answer in zip(flat, begun, strict=True)
                 ],
                 budgets[number],
@@ -89,7 +92,7 @@ class LineWriter:
         if most is None:
             return line
         # Token by token, so that what is kept are the very tokens that were written.
-        pieces = [str(self._tokenizer.decode([token])) for token in line.token_ids]
+        pieces = [self._piece(token) for token in line.token_ids]
         content = "".join(pieces)
         commas = list(separators(content))
         # A small LLM that has begun to repeat itself goes on with it.

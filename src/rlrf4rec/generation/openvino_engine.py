@@ -74,7 +74,7 @@ class OpenVINOEngine:
         # Single samples, too, so that every text starts from the cache: in bfloat16 the last bit of
         # what a prompt leaves behind depends on whether it is read at once or found there.
         unread = [
-            prompt for prompt, request in zip(prompts, requests, strict=True) if not request.goes_on
+            prompt for prompt, request in zip(prompts, requests, strict=True) if not request.written
         ]
         if unread:
             first = self._settings(settings, 0, 1, ends)

@@ -1,13 +1,16 @@
-"""The engine that runs anywhere, on a CPU or a GPU: transformers' own `generate`.
+"""The engine that runs anywhere, on a CPU or a GPU: transformers.
 
-A logits processor draws each row's next token with that row's own random numbers and leaves
-`generate` no choice. So a text depends on its seed alone. (In bfloat16 the batch's padding may
-still change the last bit of a logit; float32 texts are equal in practice.)
+Each row's next token is drawn with that row's own random numbers. So a text depends on its seed
+alone. (In bfloat16 the batch's padding may still change the last bit of a logit; float32 texts are
+equal in practice.) The texts of a prompt share it (`shared_prompts`) where the model allows that;
+else `generate` writes them, to which a logits processor leaves no choice.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +25,12 @@ from transformers import (
 from transformers import GenerationConfig as ModelGenerationConfig
 
 from rlrf4rec.config import GenerationConfig
+from rlrf4rec.generation import shared_prompts
 from rlrf4rec.generation.base import Request, Text, text_of
 from rlrf4rec.generation.engines import require_device
+from rlrf4rec.generation.packable import find_obstacle
+
+_log = logging.getLogger(__name__)
 
 
 class SeededSampling(LogitsProcessor):
@@ -45,6 +52,10 @@ class SeededSampling(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Logits ``[b, vocabulary]`` in, minus infinity everywhere but at the drawn token out."""
+        return torch.full_like(scores, -torch.inf).scatter(-1, self.draw(scores), 0.0)
+
+    def draw(self, scores: torch.Tensor) -> torch.Tensor:
+        """The next tokens ``[b, 1]`` from logits ``[b, vocabulary]``."""
         probability = torch.softmax(scores.float() / self._temperature, dim=-1)
         probability, order = probability.sort(dim=-1, descending=True, stable=True)
         before = probability.cumsum(dim=-1) - probability
@@ -60,7 +71,7 @@ class SeededSampling(LogitsProcessor):
         last_kept = (probability > 0).sum(dim=-1, keepdim=True) - 1
         token = order.gather(-1, torch.minimum(drawn, last_kept))
         self._step += 1
-        return torch.full_like(scores, -torch.inf).scatter(-1, token, 0.0)
+        return token
 
 
 class TransformersEngine:
@@ -99,21 +110,73 @@ class TransformersEngine:
     ) -> list[list[Text]]:
         """See `Engine.sample`."""
         ends = sorted({*self._eos, *stop_ids})
-        rows = [(request.prompt_ids, seed) for request in requests for seed in request.seeds]
-        if not rows:
+        if not any(request.seeds for request in requests):
             return [[] for _ in requests]
+        obstacle = self._obstacle(requests, settings.max_new_tokens)
+        if obstacle is None:
+            rows = iter(self._share_prompts(requests, settings, ends))
+        else:
+            _log_once(f"Prompts are read once for each text, which is slower: {obstacle}.")
+            rows = iter(self._generate(requests, settings, ends))
+        return [[text_of(next(rows), ends) for _ in request.seeds] for request in requests]
+
+    def _obstacle(self, requests: Sequence[Request], steps: int) -> str | None:
+        """Why the texts of a prompt cannot share it, or None if they can."""
+        if not shared_prompts.can_share(self._model):
+            return "the model's attention is not PyTorch's own (sdpa)"
+        if any(len(request.prompt_ids) <= max(1, request.written) for request in requests):
+            return "a prompt has no token but the last"
+        longest = max(len(request.prompt_ids) for request in requests)
+        return find_obstacle(self._model, longest + steps)
+
+    def _share_prompts(
+        self, requests: Sequence[Request], settings: GenerationConfig, ends: list[int]
+    ) -> list[list[int]]:
+        """Token lists, one a request and seed."""
+        # Of each prompt, which texts follow it: the last token is read again with each of them.
+        followers: dict[tuple[int, ...], list[int]] = {}
+        endings: list[list[int]] = []
+        seeds: list[int] = []
+        for request in requests:
+            cut = len(request.prompt_ids) - max(1, request.written)
+            mine = followers.setdefault(tuple(request.prompt_ids[:cut]), [])
+            for seed in request.seeds:
+                mine.append(len(seeds))
+                endings.append(list(request.prompt_ids[cut:]))
+                seeds.append(seed)
+        prompts = [prompt for prompt, rows in followers.items() if rows]
+        width = max(map(len, followers.values()))
+        # As many of each: where there are fewer texts, the first one is written again.
+        order = [
+            row
+            for rows in followers.values()
+            if rows
+            for row in rows + rows[:1] * (width - len(rows))
+        ]
+        sampling = self._sampling([seeds[row] for row in order], settings)
+        written = shared_prompts.write(
+            self._model,
+            prompts,
+            [endings[row] for row in order],
+            sampling.draw,
+            settings.max_new_tokens,
+            ends,
+        )
+        by_row = dict(zip(reversed(order), reversed(written), strict=True))
+        return [by_row[row] for row in range(len(seeds))]
+
+    def _generate(
+        self, requests: Sequence[Request], settings: GenerationConfig, ends: list[int]
+    ) -> list[list[int]]:
+        """Likewise with `generate`."""
+        rows = [(request.prompt_ids, seed) for request in requests for seed in request.seeds]
         width = max(len(prompt) for prompt, _ in rows)
         ids = torch.full((len(rows), width), self._padding)
         mask = torch.zeros_like(ids)
         for row, (prompt, _) in enumerate(rows):
             ids[row, width - len(prompt) :] = torch.as_tensor(prompt)
             mask[row, width - len(prompt) :] = 1
-        sampling = SeededSampling(
-            [seed for _, seed in rows],
-            settings.temperature,
-            settings.top_p,
-            settings.max_new_tokens,
-        )
+        sampling = self._sampling([seed for _, seed in rows], settings)
         with torch.inference_mode():
             output = self._model.generate(
                 input_ids=ids.to(self._model.device),
@@ -127,5 +190,14 @@ class TransformersEngine:
                 eos_token_id=ends,
                 pad_token_id=self._padding,
             )
-        texts = iter([text_of(row, ends) for row in output[:, width:].tolist()])
-        return [[next(texts) for _ in request.seeds] for request in requests]
+        tokens: list[list[int]] = output[:, width:].tolist()
+        return tokens
+
+    @staticmethod
+    def _sampling(seeds: Sequence[int], settings: GenerationConfig) -> SeededSampling:
+        return SeededSampling(seeds, settings.temperature, settings.top_p, settings.max_new_tokens)
+
+
+@lru_cache
+def _log_once(message: str) -> None:
+    _log.warning(message)

@@ -71,12 +71,19 @@ class ListInputs:
             )
         check_range("read items", histories.items, n_items, lowest=PADDING)
         return cls(
-            torch.from_numpy(histories.items.astype(np.int64)),
-            torch.from_numpy(histories.ratings.astype(np.float32)),
+            torch.tensor(histories.items, dtype=torch.int64),
+            torch.tensor(histories.ratings, dtype=torch.float32),
             item,
             user,
             n_items,
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # As arrays: tensors go to workers by shared memory, of which containers have little.
+        texts = (self.item_knowledge, self.user_knowledge)
+        arrays = [None if vectors is None else vectors.numpy() for vectors in texts]
+        read = self.history_items.numpy(), self.history_ratings.numpy()
+        return _from_arrays, (*read, *arrays, self.n_items)
 
     @property
     def n_users(self) -> int:
@@ -125,7 +132,24 @@ def _vectors(name: str, array: Float32Array) -> Tensor:
             found=f"shape {array.shape}" + (f", no number at {tuple(bad[0])}" if len(bad) else ""),
             remedy="Encode the texts again; a cached vector may be damaged.",
         )
-    return torch.from_numpy(array.astype(np.float32))
+    # Copied into torch's own memory: how numbers lie in memory can change a sum's last bits.
+    return torch.tensor(array, dtype=torch.float32)
+
+
+def _from_arrays(
+    history_items: IntArray,
+    history_ratings: Float32Array,
+    item_knowledge: Float32Array | None,
+    user_knowledge: Float32Array | None,
+    n_items: int,
+) -> ListInputs:
+    return ListInputs(
+        torch.tensor(history_items),
+        torch.tensor(history_ratings),
+        None if item_knowledge is None else torch.tensor(item_knowledge),
+        None if user_knowledge is None else torch.tensor(user_knowledge),
+        n_items,
+    )
 
 
 def check_range(name: str, values: IntArray, end: int, lowest: int = 0) -> None:

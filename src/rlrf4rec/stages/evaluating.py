@@ -25,9 +25,10 @@ from rlrf4rec.stages.costs import peaks_by_step, seconds_by_step, stages_by_step
 from rlrf4rec.stages.rewards_table import reward_rows
 from rlrf4rec.stages.systems import trained_systems
 from rlrf4rec.stages.trail import Trail
-from rlrf4rec.stages.trials import load_scores, run_system, tested_lists, worker_pool
+from rlrf4rec.stages.trials import load_scores, run_system, tested_lists
 from rlrf4rec.stages.world import World
 from rlrf4rec.stages.zero_shot import read_titles, zero_shot_scores
+from rlrf4rec.workers import worker_pool
 from rlrf4rec.workspace import Stage
 
 PerList = dict[str, FloatArray]

@@ -44,6 +44,7 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
             trainers,
             validators,
             seed=config.seed,
+            processes=config.machine.processes,
             practice_rows=practice[lists.user],
             on_progress=on_progress,
         )

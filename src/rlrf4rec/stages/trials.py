@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -167,34 +163,6 @@ def tested_lists(world: World, kind: str) -> BoolArray:
     lists = world.lists(kind)
     tested: BoolArray = (world.folds.fold[lists.user] >= 0) & (lists.draw == 0)
     return tested
-
-
-@contextmanager
-def worker_pool(processes: int) -> Iterator[Executor]:
-    """Processes for trials; 0 means one a core. They end when their parent dies."""
-    with ProcessPoolExecutor(
-        max_workers=processes or os.cpu_count() or 1,
-        # A forked child of a process that has run torch may hang.
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_end_with_parent,
-    ) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def trial_of(world: World, system: System, kind: str, backbone: str, seed: int) -> Trial:

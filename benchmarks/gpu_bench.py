@@ -1,0 +1,153 @@
+"""Speed on one GPU: python benchmarks/gpu_bench.py [--device cuda|cpu] [--quick] [ROW …]
+
+As `bench.py`, in two minutes on an H100: sampling and DPO with large batches in bfloat16, against
+transformers and TRL and against what the GPU could do. Each row is printed and stored as soon as it
+is measured; one that fails is printed and stored as its error, and the next goes on. On a CPU,
+and with --quick, it only tries the rows.
+
+Scoring has no row: the product's recommenders score on the CPU, which `bench.py` measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+# Before torch and transformers are imported. With several GPUs in sight, a trainer would split its
+# batches; and what is not there is not looked for in a network.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+
+import bench
+from speed import gpu_limits, sampling, tuning
+from speed.device import Device
+from speed.measure import Row
+from speed.sampling import Writing
+from speed.tuning import Tuning
+
+RESULTS = Path(__file__).parent / "results" / "gpu-bench.json"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much the rows do."""
+
+    writing: Writing
+    tuning: Tuning
+
+    @classmethod
+    def of(cls, device: Device, quick: bool) -> Sizes:
+        """A batch that fills a GPU; or hardly anything."""
+        if quick:
+            return cls(
+                Writing(device, n_users=2, n_tokens=8, rounds=1, last_tokens=60),
+                Tuning(device, pairs_a_step=2, steps=2, rounds=1, last_tokens=60),
+            )
+        return cls(
+            Writing(device, n_users=64),
+            # Kernels are chosen and memory is taken in the first steps.
+            Tuning(device, pairs_a_step=16, steps=8, warm_up=2, rounds=2, last_tokens=500),
+        )
+
+
+KINDS: dict[str, tuple[float, Callable[[Sizes], Row]]] = {
+    "gpu_sample_vs_transformers": (1.0, lambda sizes: sampling.vs_transformers(sizes.writing)),
+    "gpu_sample_vs_limit": (0.5, lambda sizes: gpu_limits.sampling(sizes.writing)),
+    "gpu_dpo_vs_trl": (2.0, lambda sizes: tuning.vs_trl(sizes.tuning)),
+    "gpu_dpo_vs_limit": (0.5, lambda sizes: gpu_limits.tuning(sizes.tuning)),
+}
+"""Target and measurement of each row."""
+
+
+def main(arguments: list[str]) -> int:
+    """Measure all rows, or those named; 1 if one failed."""
+    asked = _parse(arguments)
+    device = Device.gpu(asked.device)
+    sizes, here = Sizes.of(device, asked.quick), machine(device)
+    print(here, flush=True)
+    failed = False
+    for name in asked.rows or KINDS:
+        entry = _measure(name, sizes)
+        store(asked.out, entry | {"machine": here})
+        failed |= "error" in entry
+    return int(failed)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the rows")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(KINDS))
+    asked = parser.parse_args(arguments)
+    unknown = sorted(set(asked.rows) - set(KINDS))
+    if unknown:
+        parser.error(f"unknown rows {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device in sight; --device cpu tries the rows without one")
+    return asked
+
+
+def _measure(name: str, sizes: Sizes) -> dict[str, object]:
+    """The row as in bench.json, or its error."""
+    target, kind = KINDS[name]
+    start = time.perf_counter()
+    try:
+        row = replace(kind(sizes), name=name, target=target)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the next row goes on
+        traceback.print_exc()
+        print(f"{name:24s} FAILED {type(error).__name__}: {error}", flush=True)
+        entry: dict[str, object] = {"name": name, "error": f"{type(error).__name__}: {error}"}
+    else:
+        print(bench.line(row), flush=True)
+        entry = row.to_json()
+    _free_memory()
+    return entry | {"seconds": time.perf_counter() - start}
+
+
+def _free_memory() -> None:
+    """Trainers hold themselves in circles, and the next row wants their memory."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def store(file: Path, entry: dict[str, object]) -> None:
+    """Put the row into the results file, in the table's order."""
+    known = json.loads(file.read_text())["rows"] if file.exists() else []
+    rows = {row["name"]: row for row in [*known, entry]}
+    ordered = [rows[name] for name in KINDS if name in rows]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed when whole: a kill while it is written loses nothing.
+    aside = file.with_name(file.name + ".partial")
+    aside.write_text(json.dumps({"machine": entry["machine"], "rows": ordered}, indent=1) + "\n")
+    aside.replace(file)
+
+
+def machine(device: Device) -> str:
+    """GPU, its memory, what it computes in, and versions, in words; or the processor."""
+    if device.name == "cpu":
+        return bench.machine()
+    facts = torch.cuda.get_device_properties(0)
+    return (
+        f"{torch.cuda.get_device_name(0)}, {facts.total_memory / 2**30:.0f} GiB, {device.dtype}, "
+        f"torch {torch.__version__}, CUDA {torch.version.cuda}, {os.cpu_count()} cores, "
+        f"{platform.system()}, Python {platform.python_version()}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,56 @@
+"""Worker processes that train recommenders beside each other, each on one thread."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+
+
+def worker_count(processes: int, n_tasks: int) -> int:
+    """Processes to work with: those asked for (0: one a core), and no more than there are tasks."""
+    return min(processes or os.cpu_count() or 1, n_tasks)
+
+
+@contextmanager
+def worker_pool(processes: int) -> Iterator[Executor]:
+    """Processes for trainings; 0 means one a core. They end when their parent dies."""
+    with ProcessPoolExecutor(
+        max_workers=processes or os.cpu_count() or 1,
+        # A forked child of a process that has run torch may hang.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_end_with_parent,
+    ) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread: sums are made in one order, on every machine and beside any others."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

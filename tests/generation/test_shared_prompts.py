@@ -1,0 +1,88 @@
+"""Texts that share their prompts are the texts that `generate` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlrf4rec.config import GenerationConfig
+from rlrf4rec.generation import shared_prompts
+from rlrf4rec.generation.base import Request, Text
+from rlrf4rec.generation.transformers_engine import TransformersEngine
+
+SETTINGS = GenerationConfig(max_new_tokens=13, temperature=1.0, top_p=0.9)
+EOS = [258, *range(12)]
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model_folder: Path) -> TransformersEngine:
+    return TransformersEngine(tiny_model_folder, "float32", "cpu", EOS)
+
+
+def _generate(
+    engine: TransformersEngine, requests: Sequence[Request], monkeypatch: pytest.MonkeyPatch
+) -> list[list[Text]]:
+    with monkeypatch.context() as patched:
+        patched.setattr(shared_prompts, "can_share", lambda model: False)
+        return engine.sample(requests, SETTINGS)
+
+
+def _ids(rng: np.random.Generator, length: int) -> list[int]:
+    ids: list[int] = rng.integers(40, 256, size=length).tolist()
+    return ids
+
+
+def _first_lines(seed: int) -> list[Request]:
+    """Prompts of 2 to 60 tokens; one to five texts each."""
+    rng = np.random.default_rng(seed)
+    return [
+        Request(_ids(rng, int(rng.integers(2, 60))), list(range(10 * row, 10 * row + count)))
+        for row, count in enumerate(rng.integers(1, 6, size=7))
+    ]
+
+
+def _next_lines(seed: int) -> list[Request]:
+    """What five texts of each of three prompts go on from, each with tokens of its own."""
+    rng = np.random.default_rng(seed)
+    requests = []
+    for prompt in [_ids(rng, length) for length in (40, 7, 23)]:
+        for number in range(5):
+            written = _ids(rng, int(rng.integers(1, 9)))
+            requests.append(Request(prompt + written, [number], written=len(written)))
+    return requests
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("requests_of", [_first_lines, _next_lines])
+def test_equals_generate(
+    engine: TransformersEngine,
+    requests_of: type,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    requests = requests_of(seed)
+    assert engine.sample(requests, SETTINGS) == _generate(engine, requests, monkeypatch)
+
+
+def test_in_small_passes(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts one by one, and rows' own tokens prompt by prompt, as little memory asks."""
+    whole = engine.sample(_next_lines(0), SETTINGS)
+    monkeypatch.setattr(shared_prompts, "_MOST_TOKENS", 1)
+    monkeypatch.setattr(shared_prompts, "_MOST_SCORES", 1)
+    assert engine.sample(_next_lines(0), SETTINGS) == whole
+
+
+def test_a_prompt_of_one_token_is_left_to_generate(
+    engine: TransformersEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    ((text,),) = engine.sample([Request([50], [1])], SETTINGS)
+    assert text.token_ids
+    assert "read once for each text" in caplog.text
+
+
+def test_the_model_is_left_as_it_was(engine: TransformersEngine) -> None:
+    engine.sample(_first_lines(0), SETTINGS)
+    assert engine._model.config._attn_implementation == "sdpa"
