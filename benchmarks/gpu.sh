@@ -12,13 +12,13 @@
 #   DEVICE    cuda (default) or cpu            CONFIG   configs/ml-100k-gpu.yaml
 #   RUN       the run's folder, runs/gpu       OUT      where results are copied, runs/gpu-out
 #   LIMIT     seconds a call may take, 540     SET      further settings: KEY=VALUE KEY=VALUE
-#   PARTS     .gpu/parts                       PART_MB  57
+#   PARTS     .gpu/parts                       PART_MB  55
 #   STORE     what was unpacked, runs/gpu-store
 #   PYTHON    python3                          PYTHON_VERSION  of the GPU machine, 3.12
 set -euo pipefail
 cd "$(dirname "$0")/.."
 DEVICE=${DEVICE:-cuda} CONFIG=${CONFIG:-configs/ml-100k-gpu.yaml} RUN=${RUN:-runs/gpu}
-OUT=${OUT:-runs/gpu-out} LIMIT=${LIMIT:-540} PARTS=${PARTS:-.gpu/parts} PART_MB=${PART_MB:-57}
+OUT=${OUT:-runs/gpu-out} LIMIT=${LIMIT:-540} PARTS=${PARTS:-.gpu/parts} PART_MB=${PART_MB:-55}
 STORE=${STORE:-runs/gpu-store} PYTHON=${PYTHON:-python3} PYTHON_VERSION=${PYTHON_VERSION:-3.12}
 
 # What a machine with PyTorch and the usual scientific packages may lack, in the tested versions.

@@ -78,43 +78,8 @@ def can_share(model: PreTrainedModel) -> bool:
 
 
 @torch.inference_mode()
-def write(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    endings: Sequence[Sequence[int]],
-    draw: Draw,
-    steps: int,
-    ends: Collection[int],
-) -> list[list[int]]:
-    """Continue each row until each has ended, ``[r]`` lists of at most `steps` tokens.
-
-    Args:
-        model: a causal language model of which `can_share` and `find_obstacle` say that it can.
-        prompts: ``p`` token lists, none empty.
-        endings: ``r`` token lists, none empty: the first ``n`` follow the first prompt, and so on.
-        draw: called once a step.
-        steps: the most tokens that are drawn for each row.
-        ends: tokens that end a text. What is drawn after one means nothing.
-    """
-    read = _read_prompts(model, prompts)
-    rows = _Rows.of(read, endings, steps)
-    last = torch.tensor(sorted(ends), device=model.device)
-    drawn: list[Tensor] = []
-    ended = torch.zeros(len(endings), 1, dtype=torch.bool, device=model.device)
-    with _shared_attention(model):
-        logits = rows.read_endings(model)
-        for step in range(steps):
-            drawn.append(draw(logits))
-            ended |= torch.isin(drawn[-1], last)
-            looks = step % _LOOK_EVERY == _LOOK_EVERY - 1
-            if step == steps - 1 or (looks and bool(ended.all())):
-                break
-            logits = rows.read_one(model, drawn[-1])
-    tokens: list[list[int]] = torch.cat(drawn, dim=1).tolist()
-    return tokens
-
-
-def _read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prompts:
+def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prompts:
+    """Keys and values of token lists, none of them empty."""
     ids = [torch.tensor(prompt) for prompt in prompts]
     lengths = torch.tensor([len(one) for one in ids], device=model.device)
     # Any token will do for padding, which nobody looks at.
@@ -136,6 +101,42 @@ def _read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> P
         [torch.cat([part.values for part in layer]) for layer in parts],
         lengths,
     )
+
+
+@torch.inference_mode()
+def write(
+    model: PreTrainedModel,
+    prompts: Prompts,
+    endings: Sequence[Sequence[int]],
+    draw: Draw,
+    steps: int,
+    ends: Collection[int],
+) -> list[list[int]]:
+    """Continue each row until each has ended, ``[r]`` lists of at most `steps` tokens.
+
+    Args:
+        model: a causal language model of which `can_share` and `find_obstacle` say that it can.
+        prompts: ``p`` of them (`read_prompts`).
+        endings: ``r`` token lists, none empty: the first ``n`` follow the first prompt, and so on.
+        draw: called once a step.
+        steps: the most tokens that are drawn for each row.
+        ends: tokens that end a text. What is drawn after one means nothing.
+    """
+    rows = _Rows.of(prompts, endings, steps)
+    last = torch.tensor(sorted(ends), device=model.device)
+    drawn: list[Tensor] = []
+    ended = torch.zeros(len(endings), 1, dtype=torch.bool, device=model.device)
+    with _shared_attention(model):
+        logits = rows.read_endings(model)
+        for step in range(steps):
+            drawn.append(draw(logits))
+            ended |= torch.isin(drawn[-1], last)
+            looks = step % _LOOK_EVERY == _LOOK_EVERY - 1
+            if step == steps - 1 or (looks and bool(ended.all())):
+                break
+            logits = rows.read_one(model, drawn[-1])
+    tokens: list[list[int]] = torch.cat(drawn, dim=1).tolist()
+    return tokens
 
 
 @dataclass

@@ -101,6 +101,7 @@ class TransformersEngine:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         padding = tokenizer.pad_token_id
         self._padding = self._eos[0] if padding is None else padding
+        self._prompts: tuple[list[tuple[int, ...]], shared_prompts.Prompts] | None = None
 
     def sample(
         self,
@@ -124,7 +125,7 @@ class TransformersEngine:
         """Why the texts of a prompt cannot share it, or None if they can."""
         if not shared_prompts.can_share(self._model):
             return "the model's attention is not PyTorch's own (sdpa)"
-        if any(len(request.prompt_ids) <= max(1, request.written) for request in requests):
+        if any(len(request.prompt_ids) <= request.written + 1 for request in requests):
             return "a prompt has no token but the last"
         longest = max(len(request.prompt_ids) for request in requests)
         return find_obstacle(self._model, longest + steps)
@@ -133,12 +134,12 @@ class TransformersEngine:
         self, requests: Sequence[Request], settings: GenerationConfig, ends: list[int]
     ) -> list[list[int]]:
         """Token lists, one a request and seed."""
-        # Of each prompt, which texts follow it: the last token is read again with each of them.
+        # Of each prompt, which texts follow it: the last token is read by each of them.
         followers: dict[tuple[int, ...], list[int]] = {}
         endings: list[list[int]] = []
         seeds: list[int] = []
         for request in requests:
-            cut = len(request.prompt_ids) - max(1, request.written)
+            cut = len(request.prompt_ids) - request.written - 1
             mine = followers.setdefault(tuple(request.prompt_ids[:cut]), [])
             for seed in request.seeds:
                 mine.append(len(seeds))
@@ -156,7 +157,7 @@ class TransformersEngine:
         sampling = self._sampling([seeds[row] for row in order], settings)
         written = shared_prompts.write(
             self._model,
-            prompts,
+            self._read(prompts),
             [endings[row] for row in order],
             sampling.draw,
             settings.max_new_tokens,
@@ -164,6 +165,13 @@ class TransformersEngine:
         )
         by_row = dict(zip(reversed(order), reversed(written), strict=True))
         return [by_row[row] for row in range(len(seeds))]
+
+    def _read(self, prompts: list[tuple[int, ...]]) -> shared_prompts.Prompts:
+        """The prompts, read unless they are the last call's, whose texts are gone on from."""
+        if self._prompts is None or self._prompts[0] != prompts:
+            self._prompts = None
+            self._prompts = prompts, shared_prompts.read_prompts(self._model, prompts)
+        return self._prompts[1]
 
     def _generate(
         self, requests: Sequence[Request], settings: GenerationConfig, ends: list[int]
