@@ -6,6 +6,7 @@
                                                      #   which is the reward model
         if round == T or the held-out reward fell: stop
         pairs    = choose(samples, rewards)          # step 4: best and worst of N
+        if texts no longer differ by the margin: stop
         policy   = align(policy, pairs)              # step 5: structure alignment, DPO
 
 A *policy* is tuned on one half of the users (an LLM fold) and writes, for evaluation, only for
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from rlrf4rec.stages.rewarding import choose, fit_and_reward, judge
 from rlrf4rec.stages.rewards_table import validation_reward
 from rlrf4rec.stages.trail import Round, Trail
-from rlrf4rec.stages.tuning import align
+from rlrf4rec.stages.tuning import align, has_pairs
 from rlrf4rec.stages.world import World, write_prompts
 from rlrf4rec.stages.writing import write_texts
 from rlrf4rec.workspace import Stage
@@ -37,7 +38,12 @@ def run_rounds(world: World, policies: Sequence[int] | None = None) -> Trail:
     policies = world.folds.policies if policies is None else policies
     trail = Trail(write_prompts(world))
     for number in range(config.rounds.n_rounds + 1):
-        current = _round(world, trail, number, policies)
+        current = Round(number, pairs=_pairs(world, trail, policies))
+        if number > 1 and not all(
+            has_pairs(world, current.folder(half), pairs) for half, pairs in current.pairs.items()
+        ):
+            break
+        _complete(world, trail, current, policies)
         trail.rounds.append(current)
         if _reward_fell(world, trail):
             trail.stopped_early = True
@@ -53,16 +59,25 @@ def write_first_texts(world: World, prompts: Stage) -> Stage:
     return write_texts(world, "round-0/base", everyone, prompts, None)
 
 
-def _round(world: World, trail: Trail, number: int, policies: Sequence[int]) -> Round:
-    current = Round(number)
+def _pairs(world: World, trail: Trail, policies: Sequence[int]) -> dict[int, Stage]:
+    """What each policy learns from next: pairs of its last texts; nothing before the first."""
+    if not trail.rounds:
+        return {}
+    last = trail.rounds[-1]
+    return {
+        half: choose(world, last.folder(half), last.rewards[half], trail.prompts, random=False)
+        for half in policies
+    }
+
+
+def _complete(world: World, trail: Trail, current: Round, policies: Sequence[int]) -> None:
+    """Tune on the round's pairs, write texts and reward them."""
+    number = current.number
     before = trail.rounds[-1] if trail.rounds else None
     for half in policies:
         if before is None:
             current.samples[half] = write_first_texts(world, trail.prompts)
         else:
-            current.pairs[half] = choose(
-                world, before.folder(half), before.rewards[half], trail.prompts, random=False
-            )
             current.tuning[half] = align(
                 world, current.folder(half), current.pairs[half], before.tuning.get(half)
             )
@@ -86,7 +101,6 @@ def _round(world: World, trail: Trail, number: int, policies: Sequence[int]) -> 
         current.judged[half] = judge(
             world, current.folder(half), current.samples[half], judges, half
         )
-    return current
 
 
 def _random_pairs(world: World, trail: Trail, policies: Sequence[int]) -> Round:

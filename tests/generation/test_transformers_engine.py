@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from rlrf4rec.config import GenerationConfig
+from rlrf4rec.generation import transformers_engine
 from rlrf4rec.generation.base import Request, Text, text_of
 from rlrf4rec.generation.transformers_engine import SeededSampling, TransformersEngine
 
@@ -82,6 +83,19 @@ class TestSeededSampling:
         logits = torch.tensor([[0.0, -torch.inf, 0.0]]).expand(5000, -1)
         drawn = SeededSampling(range(5000), 1.0, 1.0, 1)(torch.zeros(1, 1), logits).argmax(-1)
         assert set(drawn.tolist()) == {0, 2}
+
+    @pytest.mark.parametrize("sharpness", [0.0, 1.0, 8.0])
+    def test_the_likely_tokens_are_sorted_as_in_the_whole_vocabulary(
+        self, sharpness: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rows whose nucleus they hold, rows whose nucleus is larger, and many equal ones."""
+        noise = torch.randn(400, 900, generator=torch.Generator().manual_seed(0))
+        logits = (sharpness * noise).bfloat16()
+        sampling = SeededSampling(range(400), 0.8, 0.95, 1)
+        monkeypatch.setattr(transformers_engine, "_LIKELY", 64)
+        tokens = sampling.draw(logits)
+        monkeypatch.setattr(transformers_engine, "_LIKELY", 900)
+        assert torch.equal(tokens, SeededSampling(range(400), 0.8, 0.95, 1).draw(logits))
 
 
 CONFIG = GenerationConfig(max_new_tokens=16, temperature=1.0)

@@ -32,6 +32,9 @@ from rlrf4rec.generation.packable import find_obstacle
 
 _log = logging.getLogger(__name__)
 
+_LIKELY = 512
+"""Tokens of which the nucleus is made where they hold it; nearly always they do."""
+
 
 class SeededSampling(LogitsProcessor):
     """Draws the next token of row ``b`` with row ``b``'s own stream of uniform numbers.
@@ -57,21 +60,40 @@ class SeededSampling(LogitsProcessor):
     def draw(self, scores: torch.Tensor) -> torch.Tensor:
         """The next tokens ``[b, 1]`` from logits ``[b, vocabulary]``."""
         probability = torch.softmax(scores.float() / self._temperature, dim=-1)
-        probability, order = probability.sort(dim=-1, descending=True, stable=True)
+        # Once for all steps: a copy to a GPU at every step would make it wait.
+        self._uniform = self._uniform.to(scores.device)
+        uniform = self._uniform[:, self._step, None]
+        self._step += 1
+        if self._top_p == 1 or probability.shape[-1] <= _LIKELY:
+            return self._from_nucleus(*_sorted(probability), uniform)
+        # To sort a whole vocabulary takes longer than all products of a small model.
+        places = probability.topk(_LIKELY, dim=-1, sorted=False).indices.sort(dim=-1).values
+        likely = probability.gather(-1, places)
+        # What is as likely as the least of them may have been left out.
+        sure = torch.where(likely > likely.amin(dim=-1, keepdim=True), likely, 0.0).sum(dim=-1)
+        likely, order = _sorted(likely)
+        token = self._from_nucleus(likely, places.gather(-1, order), uniform)
+        rest = (sure <= self._top_p).nonzero()[:, 0]
+        if len(rest):
+            token[rest] = self._from_nucleus(*_sorted(probability[rest]), uniform[rest])
+        return token
+
+    def _from_nucleus(
+        self, probability: torch.Tensor, order: torch.Tensor, uniform: torch.Tensor
+    ) -> torch.Tensor:
+        """Tokens ``[b, 1]`` by probabilities from the highest on, beside them whose they are."""
         before = probability.cumsum(dim=-1) - probability
         probability = probability.masked_fill(before >= self._top_p, 0.0)
         cumulative = probability.cumsum(dim=-1)
-        if self._uniform.device != scores.device:
-            # Once for all steps: a copy to a GPU at every step would make it wait.
-            self._uniform = self._uniform.to(scores.device)
-        uniform = self._uniform[:, self._step, None]
-        threshold = uniform * cumulative[:, -1:]
-        drawn = (cumulative <= threshold).sum(dim=-1, keepdim=True)
+        drawn = (cumulative <= uniform * cumulative[:, -1:]).sum(dim=-1, keepdim=True)
         # Rounding may leave the threshold at the very end, beyond the kept tokens.
         last_kept = (probability > 0).sum(dim=-1, keepdim=True) - 1
-        token = order.gather(-1, torch.minimum(drawn, last_kept))
-        self._step += 1
-        return token
+        return order.gather(-1, torch.minimum(drawn, last_kept))
+
+
+def _sorted(probability: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """From the highest on, equal ones in their own order; and where they stood."""
+    return probability.sort(dim=-1, descending=True, stable=True)
 
 
 class TransformersEngine:
