@@ -15,6 +15,7 @@ from rlrf4rec import load_config, load_run, run
 from rlrf4rec.config import Config
 from rlrf4rec.errors import RequestError, WorkspaceError
 from rlrf4rec.evaluation.results import Results
+from rlrf4rec.loop import run_rounds
 from rlrf4rec.running import evaluate_run
 from rlrf4rec.stages.world import World, open_world, write_prompts
 from rlrf4rec.stages.writing import write_texts
@@ -80,6 +81,23 @@ def test_a_finished_run_is_not_done_again(
 
     monkeypatch.setattr("rlrf4rec.workspace._run_timed", fail)
     assert run(config, folder) == results
+
+
+def test_rounds_end_where_texts_no_longer_differ(
+    finished: tuple[Path, Results],
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With what is there, the run goes on to its evaluation, and says that it is one round."""
+    monkeypatch.setattr("rlrf4rec.stages.tuning.MIN_PAIRS", 7)  # each round has six
+    rounds = config.rounds.model_copy(update={"n_rounds": 2})
+    workspace = Workspace(tmp_path / "run", siblings=[finished[0]])
+    world = open_world(config.model_copy(update={"rounds": rounds}), workspace)
+    trail = run_rounds(world)
+    assert [current.number for current in trail.rounds] == [0, 1]
+    assert trail.final is trail.rounds[1]
+    assert not (tmp_path / "run" / "round-2").exists()
 
 
 def test_lists_of_a_first_stage_are_evaluated_on_the_texts_there_are(

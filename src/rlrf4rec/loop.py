@@ -39,9 +39,7 @@ def run_rounds(world: World, policies: Sequence[int] | None = None) -> Trail:
     trail = Trail(write_prompts(world))
     for number in range(config.rounds.n_rounds + 1):
         current = Round(number, pairs=_pairs(world, trail, policies))
-        if number > 1 and not all(
-            has_pairs(world, current.folder(half), pairs) for half, pairs in current.pairs.items()
-        ):
+        if number > 1 and not _may_learn(world, current):
             break
         _complete(world, trail, current, policies)
         trail.rounds.append(current)
@@ -68,6 +66,12 @@ def _pairs(world: World, trail: Trail, policies: Sequence[int]) -> dict[int, Sta
         half: choose(world, last.folder(half), last.rewards[half], trail.prompts, random=False)
         for half in policies
     }
+
+
+def _may_learn(world: World, current: Round) -> bool:
+    """Whether each policy has pairs to learn from."""
+    run = world.workspace.folder
+    return all(has_pairs(run, current.folder(half), one) for half, one in current.pairs.items())
 
 
 def _complete(world: World, trail: Trail, current: Round, policies: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from rlrf4rec.errors import DataError
 from rlrf4rec.generation.engines import choose_device, choose_dtype
@@ -13,13 +14,13 @@ from rlrf4rec.workspace import Stage, StageWriter, read_stage
 MIN_PAIRS = 2
 
 
-def has_pairs(world: World, name: str, pairs: Stage) -> bool:
+def has_pairs(run: Path, name: str, pairs: Stage) -> bool:
     """Whether there are pairs for the tuning of round and policy ``name`` to learn from.
 
     Pairs quote the data set and are not published: a published run tells by what it tuned.
     """
     if not (pairs.folder / "pairs.parquet").exists():
-        return read_stage(world.workspace.folder / name / "tuning") is not None
+        return read_stage(run / name / "tuning") is not None
     return pairs.frame("pairs.parquet").height >= MIN_PAIRS
 
 
