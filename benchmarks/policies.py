@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlrf4rec.config import Config, load_config
+from rlrf4rec.errors import RLRF4RecError
 from rlrf4rec.loop import run_rounds, write_first_texts
 from rlrf4rec.running import remember
 from rlrf4rec.stages.world import World, open_world, write_prompts
@@ -84,7 +85,17 @@ def _open(config: Config, workspace: Workspace, who: str) -> World:
     return open_world(config.model_copy(update={"rounds": rounds}), workspace, Lines(who))
 
 
+def _called(arguments: list[str]) -> int:
+    if arguments[0] == "--policy":
+        policy, config_path, run, *settings = arguments[1:]
+        return one_policy(int(policy), Path(config_path), Path(run), settings)
+    config_path, run, *settings = arguments
+    return main(Path(config_path), Path(run), settings)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "--policy":
-        sys.exit(one_policy(int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), sys.argv[5:]))
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))
+    try:
+        sys.exit(_called(sys.argv[1:]))
+    except RLRF4RecError as error:
+        print(f"policies.py: {error}", file=sys.stderr)
+        sys.exit(2)

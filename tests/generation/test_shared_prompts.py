@@ -86,3 +86,10 @@ def test_a_prompt_of_one_token_is_left_to_generate(
 def test_the_model_is_left_as_it_was(engine: TransformersEngine) -> None:
     engine.sample(_first_lines(0), SETTINGS)
     assert engine._model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.gpu
+def test_equals_generate_on_a_gpu(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TransformersEngine(tiny_model_folder, "float32", "cuda", EOS)
+    for requests in (_first_lines(0), _next_lines(0)):
+        assert engine.sample(requests, SETTINGS) == _generate(engine, requests, monkeypatch)
