@@ -8,14 +8,13 @@ of that file. docs/performance.md says what the rows mean.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from speed.measure import Row
+from speed.measure import Row, put
 
 RESULTS = Path(__file__).parent / "results" / "bench.json"
 
@@ -47,14 +46,7 @@ def line(row: Row) -> str:
 
 def store(row: Row) -> None:
     """Put the row into the results file, in the table's order."""
-    known = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    # Rows may come from several machines: each says from which.
-    here = machine()
-    rows = {entry["name"]: entry for entry in known}
-    rows[row.name] = row.to_json() | {"machine": here}
-    ordered = [rows[name] for name in KINDS if name in rows]
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": here, "rows": ordered}, indent=1) + "\n")
+    put(row.to_json() | {"machine": machine()}, RESULTS, KINDS)
 
 
 def machine() -> str:

@@ -1,6 +1,6 @@
 """Speed on one GPU: python benchmarks/gpu_bench.py [--device cuda|cpu] [--quick] [ROW …]
 
-As `bench.py`, in two minutes on an H100: sampling and DPO with large batches in bfloat16, against
+As `bench.py`, in two minutes on an H200: sampling and DPO with large batches in bfloat16, against
 transformers and TRL and against what the GPU could do. Each row is printed and stored as soon as it
 is measured; one that fails is printed and stored as its error, and the next goes on. On a CPU,
 and with --quick, it only tries the rows.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import platform
 import sys
@@ -33,7 +32,7 @@ import torch
 import bench
 from speed import gpu_limits, sampling, tuning
 from speed.device import Device
-from speed.measure import Row
+from speed.measure import Row, put
 from speed.sampling import Writing
 from speed.tuning import Tuning
 
@@ -80,7 +79,7 @@ def main(arguments: list[str]) -> int:
     failed = False
     for name in asked.rows or KINDS:
         entry = _measure(name, sizes)
-        store(asked.out, entry | {"machine": here})
+        put(entry | {"machine": here}, asked.out, KINDS)
         failed |= "error" in entry
     return int(failed)
 
@@ -123,18 +122,6 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def store(file: Path, entry: dict[str, object]) -> None:
-    """Put the row into the results file, in the table's order."""
-    known = json.loads(file.read_text())["rows"] if file.exists() else []
-    rows = {row["name"]: row for row in [*known, entry]}
-    ordered = [rows[name] for name in KINDS if name in rows]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed when whole: a kill while it is written loses nothing.
-    aside = file.with_name(file.name + ".partial")
-    aside.write_text(json.dumps({"machine": entry["machine"], "rows": ordered}, indent=1) + "\n")
-    aside.replace(file)
 
 
 def machine(device: Device) -> str:

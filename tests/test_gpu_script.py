@@ -159,6 +159,7 @@ def test_a_failed_run_is_not_called_unfinished(tmp_path: Path) -> None:
 
 def test_the_configuration_is_the_papers_where_it_can_be() -> None:
     config = load_config(ROOT / "configs" / "ml-100k-gpu.yaml")
-    assert config.generation.n_samples == 10
-    assert (config.prompt.history_size, config.alignment.gradient_accumulation) == (25, 8)
+    assert (config.generation.n_samples, config.rounds.n_rounds) == (10, 3)
+    assert (config.prompt.history_size, config.alignment.epochs) == (25, 1)
+    assert (config.alignment.batch_size, config.alignment.gradient_accumulation) == (2, 8)
     assert config.machine.device == "auto"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,18 @@ def rates(what: str, count: int, rounds: list[tuple[float, float]]) -> dict[str,
     """How many of ``what`` both did a second, as `Row.details`."""
     ours, theirs = medians(rounds)
     return {f"{what}_per_second": count / ours, f"peer_{what}_per_second": count / theirs}
+
+
+def put(entry: dict[str, object], file: Path, names: Iterable[str]) -> None:
+    """Put a row into a results file, in the place of one of its name, in the order of ``names``.
+
+    Rows may come from several machines: each says from which (``machine``), the file of the last.
+    """
+    known = json.loads(file.read_text())["rows"] if file.exists() else []
+    rows = {row["name"]: row for row in [*known, entry]}
+    ordered = [rows[name] for name in names if name in rows]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed when whole: a kill while it is written loses nothing.
+    aside = file.with_name(file.name + ".partial")
+    aside.write_text(json.dumps({"machine": entry["machine"], "rows": ordered}, indent=1) + "\n")
+    aside.replace(file)

@@ -15,6 +15,7 @@ from rlrf4rec.models import encoder_folder
 from rlrf4rec.recommenders import FittedRecommender, ListInputs, fit
 from rlrf4rec.records import PADDING, IntArray
 from rlrf4rec.serving import Reranker
+from rlrf4rec.workers import one_thread
 from speed.measure import Row, in_turn, medians
 from speed.work import texts, world
 
@@ -59,7 +60,7 @@ def vs_cross_encoder() -> Row:
         for _ in range(_CALLS):
             bare()
 
-    with _one_core(), _cross_encoder(here.config.knowledge.encoder) as peer:
+    with one_thread(), _cross_encoder(here.config.knowledge.encoder) as peer:
 
         def theirs() -> None:
             peer.predict(pairs, show_progress_bar=False)
@@ -137,16 +138,6 @@ def _deploy(user_texts: list[str]) -> _Deployed:
         rows,
     )
     return _Deployed(reranker, recommender, inputs)
-
-
-@contextmanager
-def _one_core() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from rlrf4rec.alignment import attention, shared_prompt
 from rlrf4rec.alignment.models import load_base_model, load_plain_tokenizer
 from rlrf4rec.alignment.shared_prompt import AnswersOnlySFTTrainer, SharedPromptDPOTrainer
+from rlrf4rec.generation import packable
 from rlrf4rec.generation.packable import find_obstacle
 
 SMALL: dict[str, Any] = {
@@ -283,7 +284,7 @@ def test_other_models_and_batches_fall_back(
     base_model: Path, pairs: pl.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A sliding window that is shorter than the rows cannot be packed; TRL's numbers stay."""
-    shared_prompt._log_once.cache_clear()
+    packable.warn_once.cache_clear()
     caplog.set_level(logging.WARNING, logger=shared_prompt.__name__)
     steps = []
     for cls in (SharedPromptDPOTrainer, DPOTrainer):
@@ -303,7 +304,7 @@ def test_prompts_cut_at_the_start_fall_back(
     base_model: Path, pairs: pl.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Keeping the rows' ends cuts the prompts of a pair at different places."""
-    shared_prompt._log_once.cache_clear()
+    packable.warn_once.cache_clear()
     caplog.set_level(logging.WARNING, logger=shared_prompt.__name__)
     steps = []
     for cls in (SharedPromptDPOTrainer, DPOTrainer):

@@ -36,3 +36,16 @@ class PromptSampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Called by the data loader before each epoch."""
         self._epoch = epoch
+
+
+def largest_part(step: int, unit: int, most: int) -> int | None:
+    """The largest multiple of ``unit`` that divides a step and is at most ``most``; None: none is.
+
+    Example:
+        >>> largest_part(16, 2, 7)
+        4
+        >>> largest_part(16, 2, 1) is None
+        True
+    """
+    parts = range(unit, min(step, most) + 1, unit)
+    return max((part for part in parts if step % part == 0), default=None)

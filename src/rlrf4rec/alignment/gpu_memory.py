@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
+from rlrf4rec.alignment.batches import largest_part
+
 _BYTES_PER_UNIT = 68
 """Of activations, for each token, layer and unit of the hidden state: 34 in a plain layer of 16-bit
 numbers whose attention keeps no scores (arXiv 2205.05198, equation 2), and as much again for the
@@ -57,14 +59,10 @@ def plan_micro_batch(
         >>> plan_micro_batch(16, 1, 2, pair_bytes=31, room=30)
         MicroBatch(pairs=2, checkpointing=True)
     """
-    fitting = [
-        number
-        for number in range(together, pairs_a_step + 1, together)
-        if pairs_a_step % number == 0 and number * pair_bytes <= room
-    ]
-    if fitting:
-        return MicroBatch(max(fitting), checkpointing=False)
-    return MicroBatch(max(together, floor), checkpointing=True)
+    fitting = largest_part(pairs_a_step, together, room // pair_bytes)
+    if fitting is None:
+        return MicroBatch(max(together, floor), checkpointing=True)
+    return MicroBatch(fitting, checkpointing=False)
 
 
 def pair_bytes(model_folder: Path, prompt_tokens: int, answer_tokens: int) -> int:

@@ -12,10 +12,8 @@ reads every prompt twice and there computes logits over the whole vocabulary for
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 from typing import Any
 
 from peft import PeftModel
@@ -32,9 +30,7 @@ from rlrf4rec.alignment.attention import (
 )
 from rlrf4rec.alignment.packing import PackedBatch, prompt_lengths, shared_prompt_lengths
 from rlrf4rec.alignment.scoring_plan import ScoringPlan, plan_answers
-from rlrf4rec.generation.packable import find_obstacle
-
-_log = logging.getLogger(__name__)
+from rlrf4rec.generation.packable import find_obstacle, warn_once
 
 _Planner = Callable[[Tensor, Tensor, Tensor], ScoringPlan]
 """From a batch's input_ids, attention_mask and labels."""
@@ -102,7 +98,7 @@ def share_prompts(model: PreTrainedModel) -> Iterator[None]:
         if lengths is None:
             obstacle = "the two rows of a pair do not start with the same prompt"
         if obstacle is not None or lengths is None:
-            _log_once(f"DPO runs without shared prompts, which is slower: {obstacle}.")
+            warn_once(f"DPO runs without shared prompts, which is slower: {obstacle}.")
             return plan_answers(input_ids, attention_mask, labels)
         batch = PackedBatch.of_pairs(input_ids, attention_mask, labels, lengths)
         return _flat(model, batch) or batch.plan_padded()
@@ -190,8 +186,3 @@ def _run(model: PreTrainedModel, own_forward: Any, plan: ScoringPlan, kwargs: An
         }
     )
     return spread
-
-
-@lru_cache
-def _log_once(message: str) -> None:
-    _log.warning(message)

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 
+from rlrf4rec.alignment.batches import largest_part
 from rlrf4rec.alignment.checkpoints import clear_if_stale, newest_checkpoint, tuning_key
 from rlrf4rec.alignment.gpu_memory import MicroBatch, gpu_room, pair_bytes, plan_micro_batch
 from rlrf4rec.alignment.models import (
@@ -202,7 +203,7 @@ class _Tuning:
         """How many pairs of one prompt are learned from in one row: they divide a step."""
         most = self.pairs["prompt"].value_counts()["count"].max()
         assert isinstance(most, int)
-        return max(number for number in range(1, most + 1) if self._pairs_a_step % number == 0)
+        return largest_part(self._pairs_a_step, 1, most) or 1
 
     @property
     def _pairs_a_step(self) -> int:
@@ -221,11 +222,8 @@ class _Tuning:
         # On a CPU, rows of different lengths run a tenth faster one by one, without padding, unless
         # most of the prompts need to be read only once.
         most = together * (PROMPTS_A_ROW if _share_a_stem(self.pairs["prompt"]) else 1)
-        pairs = max(
-            number
-            for number in range(together, most + 1, together)
-            if self._pairs_a_step % number == 0
-        )
+        pairs = largest_part(self._pairs_a_step, together, most)
+        assert pairs is not None  # `together` divides a step
         return MicroBatch(pairs, checkpointing=False)
 
     @cached_property

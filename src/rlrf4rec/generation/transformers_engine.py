@@ -8,9 +8,7 @@ else `generate` writes them, to which a logits processor leaves no choice.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,9 +26,7 @@ from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation import shared_prompts
 from rlrf4rec.generation.base import Request, Text, text_of
 from rlrf4rec.generation.engines import require_device
-from rlrf4rec.generation.packable import find_obstacle
-
-_log = logging.getLogger(__name__)
+from rlrf4rec.generation.packable import find_obstacle, warn_once
 
 _LIKELY = 512
 """Tokens of which the nucleus is made where they hold it; nearly always they do."""
@@ -139,7 +135,7 @@ class TransformersEngine:
         if obstacle is None:
             rows = iter(self._share_prompts(requests, settings, ends))
         else:
-            _log_once(f"Prompts are read once for each text, which is slower: {obstacle}.")
+            warn_once(f"Prompts are read once for each text, which is slower: {obstacle}.")
             rows = iter(self._generate(requests, settings, ends))
         return [[text_of(next(rows), ends) for _ in request.seeds] for request in requests]
 
@@ -226,8 +222,3 @@ class TransformersEngine:
     @staticmethod
     def _sampling(seeds: Sequence[int], settings: GenerationConfig) -> SeededSampling:
         return SeededSampling(seeds, settings.temperature, settings.top_p, settings.max_new_tokens)
-
-
-@lru_cache
-def _log_once(message: str) -> None:
-    _log.warning(message)
