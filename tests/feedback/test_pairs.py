@@ -27,7 +27,7 @@ def _texts(*rows: Row) -> pl.DataFrame:
 def _config(
     metric: Literal["ndcg", "log_likelihood"] = "log_likelihood", margin: float = 0.02
 ) -> RewardConfig:
-    return RewardConfig(metric=metric, margin=margin, foreseen=False)
+    return RewardConfig(metric=metric, margin=margin, choose_by="measured")
 
 
 def _chosen(pairs: pl.DataFrame) -> list[tuple[int, str, str]]:
@@ -75,7 +75,7 @@ class TestBestAgainstWorst:
             (0, 1, "formed", True, 0.6, -2.0),
             (0, 2, "worst", True, 0.2, -3.0),
         )
-        config = RewardConfig(structure=False, foreseen=False)
+        config = RewardConfig(structure=False, choose_by="measured")
         assert _chosen(choose_pairs(texts, config, None)) == [(0, "malformed best", "worst")]
 
     def test_no_well_formed_text_no_pair(self) -> None:
@@ -202,16 +202,16 @@ class TestAtMost:
         assert 17 < sum(drawn) / len(drawn) < 22
 
 
-class TestForeseen:
-    def test_the_foreseen_part_chooses_and_the_measured_one_breaks_ties(self) -> None:
+class TestEstimate:
+    def test_the_estimate_chooses_and_the_measured_reward_breaks_ties(self) -> None:
         texts = _texts(
             (0, 0, "lucky", True, 0.9, -1.0),
-            (0, 1, "foreseen best", True, 0.5, -2.0),
-            (0, 2, "as well foreseen", True, 0.5, -2.5),
-            (0, 3, "foreseen worst", True, 0.7, -1.5),
-        ).with_columns(pl.Series("foreseen", [0.0, 0.2, 0.2, -0.3]))
+            (0, 1, "expected best", True, 0.5, -2.0),
+            (0, 2, "as well expected", True, 0.5, -2.5),
+            (0, 3, "expected worst", True, 0.7, -1.5),
+        ).with_columns(pl.Series("estimate", [0.0, 0.2, 0.2, -0.3]))
         (row,) = choose_pairs(texts, RewardConfig(), None).rows()
-        assert row[2:] == ("foreseen best", "foreseen worst", 0.2, -0.3)
+        assert row[2:] == ("expected best", "expected worst", 0.2, -0.3)
 
 
 class TestRandomPairs:

@@ -118,10 +118,11 @@ class RewardConfig(Section):
         "log_likelihood", description="what pairs are chosen by; the other breaks ties"
     )
     k: Count = Field(5, description="NDCG@k (paper: 5)")
-    foreseen: bool = Field(
-        True,
-        description="choose by the part of the reward that reading histories foretell, learned "
-        "over all users; off: by each text's own measured reward (ours)",
+    choose_by: Literal["expected", "foreseen", "measured"] = Field(
+        "foreseen",
+        description="foreseen: the part of the reward that reading histories foretell, learned "
+        "over all users; expected: with that share of the rest that repeats itself; measured: each "
+        "text's own reward, as it is (paper)",
     )
     structure: bool = Field(
         True, description="only a well-formed text may be chosen (structure alignment)"

@@ -61,11 +61,11 @@ def foreseen_rewards(
     # Projecting the difference from the mean is the same for texts of users not learned from.
     said, read = _standard(texts @ basis), _standard(profiles @ basis)[users]
     _, group = np.unique(users, return_inverse=True)
-    features = _within(said * read, group)
+    features = within(said * read, group)
     scored = ~np.isnan(rewards)
     target = np.zeros(len(rewards))
     _, scored_group = np.unique(users[scored], return_inverse=True)
-    target[scored] = _within(rewards[scored, None], scored_group)[:, 0]
+    target[scored] = within(rewards[scored, None], scored_group)[:, 0]
     folds = np.random.default_rng([seed, FOLDS]).permutation(group.max(initial=-1) + 1) % FOLDS
     fold = folds[group]
     foreseen = np.zeros(len(rewards))
@@ -94,9 +94,9 @@ def _standard(vectors: FloatArray) -> FloatArray:
     return standard
 
 
-def _within(values: FloatArray, group: IntArray) -> FloatArray:
-    """``[n, k]`` less the mean of each row's group."""
+def within(values: FloatArray, group: IntArray) -> FloatArray:
+    """``[n, k]`` less the mean of each row's group, whose number is in ``group``."""
     count = np.bincount(group)
     means = np.stack([np.bincount(group, column) / count for column in values.T], axis=1)
-    within: FloatArray = values - means[group]
-    return within
+    less: FloatArray = values - means[group]
+    return less

@@ -36,8 +36,8 @@ def choose_pairs(
 
     Args:
         texts: one row a text: ``user``, ``sample``, ``prompt``, ``completion``, ``structure_ok``,
-            ``ndcg``, ``log_likelihood`` (null where not scored); with ``config.foreseen`` also
-            ``foreseen``.
+            ``ndcg``, ``log_likelihood`` (null where not scored); also ``estimate``, what the texts
+            are compared by, unless ``config.choose_by`` is ``measured``.
         config: the metric to choose by (the other one breaks ties), the margin, and whether the
             chosen text must be well-formed.
         max_pairs: keep the pairs of a random sample of users, no more than this many; None keeps
@@ -54,8 +54,8 @@ def choose_pairs(
         ("ndcg", "log_likelihood") if config.metric == "ndcg" else ("log_likelihood", "ndcg")
     )
     said = texts.filter(pl.col("completion").str.strip_chars() != "")
-    if config.foreseen:
-        first, second = "foreseen", first
+    if config.choose_by != "measured":
+        first, second = "estimate", first
     scored = said.drop_nulls([first, second]).with_columns(pl.col(first).alias("reward"))
     worst_first = scored.sort("user", first, second, "sample")
     fit = pl.col("structure_ok") if config.structure else pl.lit(True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from rlrf4rec.config import RewardConfig
 from rlrf4rec.feedback import (
     RewardModels,
     choose_pairs,
     choose_random_pairs,
+    expected_rewards,
     fit_reward_models,
     foreseen_rewards,
     reward_texts,
@@ -101,8 +103,8 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
             .join(prompts.frame("prompts.parquet").select("user", "prompt"), on="user")
             .with_columns(pl.col("text").str.strip_prefix(first_words).alias("completion"))
         )
-        if config.reward.foreseen:
-            texts = texts.with_columns(pl.Series("foreseen", foreseen(world, texts)))
+        if config.reward.choose_by != "measured":
+            texts = texts.with_columns(pl.Series("estimate", _estimates(world, texts)))
         pairs = choose_pairs(
             texts, config.reward, alignment.max_pairs, config.seed, pairs_per_user=n_pairs
         )
@@ -113,7 +115,7 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
         writer.write_frame("pairs.parquet", pairs)
 
     settings = {
-        "reward": config.reward.model_dump(),
+        "reward": _choice_settings(config.reward),
         "knowledge": config.knowledge.model_dump(),
         "max_pairs": alignment.max_pairs,
         # Left out at the paper's one, so that runs from before there were more stay valid.
@@ -125,16 +127,43 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
     return world.workspace.stage(f"{name}/{folder}", settings, [rewards, prompts], work)
 
 
+def _choice_settings(reward: RewardConfig) -> dict[str, object]:
+    settings: dict[str, object] = reward.model_dump(exclude={"choose_by"})
+    if reward.choose_by == "expected":
+        return {**settings, "choose_by": "expected"}
+    # A flag said this before there was a third way; with it, runs of that time stay valid.
+    return {**settings, "foreseen": reward.choose_by == "foreseen"}
+
+
 def foreseen(world: World, texts: pl.DataFrame) -> FloatArray:
     """The foreseen part of the rewards of texts (``rewards.parquet``'s rows), ``[n]``."""
     return foreseen_rewards(
-        texts[world.config.reward.metric].cast(pl.Float64).fill_null(np.nan).to_numpy(),
+        _rewards(world, texts)[:, 0],
         texts["user"].to_numpy().astype(np.int64),
         encode_texts(world, texts),
         profile_vectors(world.histories, world.item_vectors),
         world.item_vectors,
         seed=world.config.seed,
     )
+
+
+def _estimates(world: World, texts: pl.DataFrame) -> FloatArray:
+    """What pairs are chosen by unless it is the measured reward, ``[n]``."""
+    told = foreseen(world, texts)
+    if world.config.reward.choose_by == "foreseen":
+        return told
+    rewards = _rewards(world, texts)
+    n_lists = texts["n_lists"].fill_null(0).to_numpy().astype(np.int64)
+    users = texts["user"].to_numpy().astype(np.int64)
+    return expected_rewards(rewards[:, 0], rewards[:, 1:], n_lists, users, told)
+
+
+def _rewards(world: World, texts: pl.DataFrame) -> FloatArray:
+    """``[n, 3]``: on all lists, on those of even and those of odd chunks; NaN where not scored."""
+    metric = world.config.reward.metric
+    columns = texts.select(metric, f"{metric}_even", f"{metric}_odd").cast(pl.Float64)
+    rewards: FloatArray = columns.fill_null(np.nan).to_numpy()
+    return rewards
 
 
 def training_users(world: World, half: int) -> tuple[BoolArray, BoolArray]:
