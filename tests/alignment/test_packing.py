@@ -143,18 +143,35 @@ class TestFlat:
         ]
 
     def test_one_answer_a_row(self) -> None:
-        """Of equal prompts the last token stays out of the stem: it predicts."""
-        rows = (
-            torch.tensor([[1, 2, 3, 4], [1, 2, 5, 0]]),
-            torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]),
-            torch.tensor([[X, X, 3, 4], [X, X, 5, X]]),
+        """Of the shorter prompt the last token stays out of the stem: it predicts."""
+        batch, rows = self._rows([[1, 2, 3, 4], [1, 2, 5, 6]], [[X, X, 3, 4], [X, X, X, 6]])
+        plan = batch.plan_flat()
+        assert plan is not None
+        assert plan.input_ids.tolist() == [[1, 2, 3, 4, 2, 5, 6]]
+        assert plan.columns.tolist() == [1, 2, 5]
+        assert batch.plan_padded().input_ids is rows
+
+    def test_answers_of_one_prompt_share_a_row(self) -> None:
+        batch, _ = self._rows(
+            [[1, 2, 3, 4], [1, 2, 5, 0], [7, 8, 9, 0]],
+            [[X, X, 3, 4], [X, X, 5, X], [X, X, 9, X]],
         )
+        plan = batch.plan_padded()
+        assert plan.input_ids.tolist() == [[1, 2, 3, 4, 5], [7, 8, 9, 0, 0]]
+        # 3 and 5 are predicted by 2 (column 1), 4 by 3, 9 by 8.
+        assert plan.targets.tolist() == [3, 4, 5, 9]
+        assert plan.rows.tolist() == [0, 0, 0, 1]
+        assert plan.columns.tolist() == [1, 2, 1, 1]
+
+    def _rows(
+        self, input_ids: list[list[int]], labels: list[list[int]]
+    ) -> tuple[PackedBatch, torch.Tensor]:
+        """A batch of one answer a row, and its tokens; 0 is padding."""
+        ids = torch.tensor(input_ids)
+        rows = (ids, (ids != 0).long(), torch.tensor(labels))
         lengths = prompt_lengths(*rows)
         assert lengths is not None
-        plan = PackedBatch.of_rows(*rows, lengths).plan_flat()
-        assert plan is not None
-        assert plan.input_ids.tolist() == [[1, 2, 3, 4, 2, 5]]
-        assert plan.columns.tolist() == [1, 2, 4]
+        return PackedBatch.of_rows(*rows, lengths), ids
 
     def test_no_stem_no_flat_row(self) -> None:
         batch = _batch()

@@ -203,11 +203,25 @@ def test_padded_rows_are_trls_too(
     _assert_equal(*steps)
 
 
-@pytest.mark.parametrize("n_rows", [1, 3])
+@pytest.mark.parametrize(
+    ("n_rows", "prompts"),
+    [
+        pytest.param(1, None, id="one row"),
+        pytest.param(3, None, id="three prompts that begin alike"),
+        pytest.param(2, [0, 0, 2], id="two answers of one prompt"),
+        pytest.param(3, [0, 0, 2], id="two answers of one prompt, and another's"),
+    ],
+)
 def test_fine_tuning_is_trls(
-    base_model: Path, pairs: pl.DataFrame, tmp_path: Path, n_rows: int
+    base_model: Path,
+    pairs: pl.DataFrame,
+    tmp_path: Path,
+    n_rows: int,
+    prompts: list[int] | None,
 ) -> None:
-    """Loss, metrics and gradients; three prompts are read in one row."""
+    """Loss, metrics and gradients; all is read in one row."""
+    if prompts is not None:
+        pairs = pairs.head(3).with_columns(prompt=pairs["prompt"][prompts])
     steps = []
     for cls in (AnswersOnlySFTTrainer, SFTTrainer):
         model = load_base_model(base_model, torch.float32)

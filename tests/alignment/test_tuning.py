@@ -158,6 +158,7 @@ def test_only_prompts_that_mostly_agree_are_read_together(
         (1, 1, False, False, 3),  # in the first stage
         (1, 1, True, False, 8),  # in the second stage
         (3, 0, False, True, 5),  # several pairs of one prompt, in another order each epoch
+        (1, 3, False, True, 5),  # and their chosen answers in the first stage
     ],
 )
 def test_resume_equals_no_break(

@@ -137,11 +137,13 @@ class PackedBatch:
         cls, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, lengths: Tensor
     ) -> PackedBatch:
         """From a batch ``[r, l]`` of one answer a row and its `prompt_lengths`."""
-        groups = [[row] for row in range(len(input_ids))]
-        return cls(input_ids, attention_mask, labels, lengths.tolist(), groups)
+        begins = lengths.tolist()
+        return cls(input_ids, attention_mask, labels, begins, _sharing_a_prompt(input_ids, begins))
 
     def plan_padded(self) -> ScoringPlan:
-        """A packed row for each prompt, padded to the longest."""
+        """A packed row for each prompt, padded to the longest; `unpacked` if no two share one."""
+        if len(self._rows) == len(self.unpacked.input_ids):
+            return self.unpacked
         segments = self._padded([row.segments for row in self._rows], _PADDING)
         return replace(
             self.unpacked,
@@ -237,24 +239,24 @@ class _PackedRow:
         )
 
 
-def _sharing_a_prompt(chosen: Tensor, begins: list[int]) -> list[list[int]]:
-    """Pairs in groups: neighbours with the same prompt.
+def _sharing_a_prompt(input_ids: Tensor, begins: list[int]) -> list[list[int]]:
+    """Rows in groups: neighbours with the same prompt.
 
     Args:
-        chosen: ``[b, l]``, token ids.
-        begins: ``[b]``, where each prompt ends and its answers begin.
+        input_ids: ``[r, l]``.
+        begins: ``[r]``, where each prompt ends and its answer begins.
     """
     groups: list[list[int]] = []
-    for pair, begin in enumerate(begins):
+    for row, begin in enumerate(begins):
         last = groups[-1][0] if groups else None
         if (
             last is not None
             and begins[last] == begin
-            and torch.equal(chosen[last, :begin], chosen[pair, :begin])
+            and torch.equal(input_ids[last, :begin], input_ids[row, :begin])
         ):
-            groups[-1].append(pair)
+            groups[-1].append(row)
         else:
-            groups.append([pair])
+            groups.append([row])
     return groups
 
 

@@ -68,7 +68,10 @@ class SharedPromptDPOTrainer(DPOTrainer):
 
 
 class AnswersOnlySFTTrainer(SFTTrainer):
-    """TRL's `SFTTrainer`, the same in every result, without logits for prompt tokens."""
+    """TRL's `SFTTrainer`, the same in every result, without logits for prompt tokens.
+
+    Neighbours with the same prompt share a row.
+    """
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kw: Any) -> Any:
         """The loss of a batch (signature of `transformers.Trainer.compute_loss`)."""
@@ -111,7 +114,8 @@ def share_prompts(model: PreTrainedModel) -> Iterator[None]:
 def score_answers_only(model: PreTrainedModel) -> Iterator[None]:
     """While open, calls with ``fused_lm_head=True`` compute no logits for prompt tokens.
 
-    What all prompts of a batch begin with is read once, where the model allows it.
+    Neighbours' common prompt, and what all prompts of a batch begin with, is read once, where the
+    model allows it.
 
     Args:
         model: a causal language model with TRL's fused head.
@@ -122,7 +126,7 @@ def score_answers_only(model: PreTrainedModel) -> Iterator[None]:
         if lengths is None or find_obstacle(model, input_ids.shape[1]) is not None:
             return plan_answers(input_ids, attention_mask, labels)
         batch = PackedBatch.of_rows(input_ids, attention_mask, labels, lengths)
-        return _flat(model, batch) or batch.unpacked
+        return _flat(model, batch) or batch.plan_padded()
 
     with _planned_forward(model, plan):
         yield

@@ -68,6 +68,8 @@ class _Stage(Trainer):
     """What both trainers share, mixed in before TRL's class."""
 
     warmup_share: float = 0.0
+    prompts: Sequence[str] = ()
+    """Of every pair, where some have the same one."""
 
     def watch(self, phase: Phase, on_step: Callable[[StepReport], None] | None) -> None:
         """Report steps, stop at a loss that is not finite, and mark checkpoints."""
@@ -88,6 +90,11 @@ class _Stage(Trainer):
             )
         return self.lr_scheduler
 
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
+        if not self.prompts:
+            return super()._get_train_sampler(train_dataset)
+        return PromptSampler(self.prompts, self.args.seed)
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         # TRL writes one into every checkpoint; ours are for resuming only.
         return
@@ -103,14 +110,6 @@ class BestOfNStage(_Stage, AnswersOnlySFTTrainer):
 
 class DPOStage(_Stage, SharedPromptDPOTrainer):
     """Direct Preference Optimization."""
-
-    prompts: Sequence[str] = ()
-    """Of every pair, where some have the same one."""
-
-    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
-        if not self.prompts:
-            return super()._get_train_sampler(train_dataset)
-        return PromptSampler(self.prompts, self.args.seed)
 
 
 class _Watch(TrainerCallback):

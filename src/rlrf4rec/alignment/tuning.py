@@ -171,7 +171,7 @@ class _Tuning:
             "seed": self.seed,
             "on_cpu": self.on_cpu,
             # A checkpoint counts micro-batches.
-            "micro_batch": self._micro_batch(self._pairs_together()).pairs,
+            "micro_batch": self._micro_batch().pairs,
         }
         return tuning_key(self.base_model_folder, self.pairs, start_adapter, settings)
 
@@ -184,10 +184,9 @@ class _Tuning:
         )
 
     def _dpo_stage(self, start_adapter: Path | None) -> DPOStage:
-        together = self._pairs_together()
-        stage = DPOStage(
+        return DPOStage(
             args=DPOConfig(
-                **self._arguments("dpo", self.config.epochs, together),
+                **self._arguments("dpo", self.config.epochs),
                 beta=self.config.beta,
                 # In a single epoch each reference is needed once; computed on the way, none is
                 # lost by a kill.
@@ -196,9 +195,8 @@ class _Tuning:
             train_dataset=_dataset(self.pairs),
             **self._model_arguments(start_adapter),
         )
-        stage.prompts = self.pairs["prompt"].to_list() if together > 1 else ()
-        return stage
 
+    @cached_property
     def _pairs_together(self) -> int:
         """How many pairs of one prompt are learned from in one row: they divide a step."""
         most = self.pairs["prompt"].value_counts()["count"].max()
@@ -209,8 +207,9 @@ class _Tuning:
     def _pairs_a_step(self) -> int:
         return self.config.batch_size * self.config.gradient_accumulation
 
-    def _micro_batch(self, together: int) -> MicroBatch:
+    def _micro_batch(self) -> MicroBatch:
         """Pairs that are read together; a full step's gradient is the mean over its pairs."""
+        together = self._pairs_together
         if not self.on_cpu:
             return plan_micro_batch(
                 self._pairs_a_step,
@@ -251,9 +250,9 @@ class _Tuning:
         adapted = load_adapter(model, start_adapter, trainable=True)
         return {"model": adapted, "processing_class": tokenizer}
 
-    def _arguments(self, phase: Phase, epochs: int, together: int = 1) -> dict[str, Any]:
+    def _arguments(self, phase: Phase, epochs: int) -> dict[str, Any]:
         """Keyword arguments of a TRL configuration, hence `Any`."""
-        micro_batch = self._micro_batch(together)
+        micro_batch = self._micro_batch()
         return {
             "output_dir": str(self.folder / phase),
             "num_train_epochs": epochs,
@@ -278,6 +277,7 @@ class _Tuning:
 
     def _train(self, stage: BestOfNStage | DPOStage, phase: Phase) -> list[dict[str, object]]:
         stage.warmup_share = self.config.warmup_share
+        stage.prompts = self.pairs["prompt"].to_list() if self._pairs_together > 1 else ()
         stage.watch(phase, self.on_step)
         checkpoint = newest_checkpoint(self.folder / phase)
         stage.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
