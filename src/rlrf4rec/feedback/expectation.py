@@ -3,8 +3,9 @@
 What histories foretell (`rlrf4rec.feedback.foresight`) is free of one user's chance, but it is only
 a part of what sets two of his texts apart. Of the rest, a reward measured on many lists tells more
 than one measured on few. So the rest is believed as far as it has been seen to repeat itself on
-lists that share no feedback, given how many lists a user has: empirical Bayes (ours;
-docs/concepts/evidence.md, lab book, 43 and 44).
+lists that share no feedback, given how many lists a user has: empirical Bayes (ours). It is the
+best estimate of a text's worth; as a teacher it was no better than the foreseen part alone
+(docs/concepts/evidence.md, lab book, 43 and 44).
 """
 
 from __future__ import annotations
