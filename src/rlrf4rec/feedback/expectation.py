@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from rlrf4rec.feedback.foresight import within
-from rlrf4rec.records import BoolArray, FloatArray, IntArray
+from rlrf4rec.records import FloatArray, IntArray
 
 
 def expected_rewards(
@@ -43,8 +43,8 @@ def expected_rewards(
         ``[n]``; of a text that was not scored the foreseen part.
     """
     scored = ~np.isnan(rewards)
-    measured = _within_user(rewards, users, scored)[scored]
-    told = _within_user(foreseen, users, scored)[scored]
+    _, group = np.unique(users[scored], return_inverse=True)
+    measured, told = within(np.stack([rewards, foreseen], axis=1)[scored], group).T
     slope = max(float(told @ measured) / float(told @ told), 0.0) if told.any() else 0.0
     expected = slope * foreseen
     both = ~np.isnan(halves).any(axis=1)
@@ -64,11 +64,3 @@ def _variances(
     repeats = max(float(np.mean(even * odd)), 0.0)
     in_a_half = float(np.mean(even**2 + odd**2)) / 2
     return repeats, max(in_a_half - repeats, 0.0) / float(np.mean(2 / n_lists))
-
-
-def _within_user(values: FloatArray, users: IntArray, known: BoolArray) -> FloatArray:
-    """``[n]`` less the user's mean over what is known; NaN elsewhere."""
-    less = np.full(len(values), np.nan)
-    _, group = np.unique(users[known], return_inverse=True)
-    less[known] = within(values[known, None], group)[:, 0]
-    return less
