@@ -1,0 +1,81 @@
+"""The choice of pairs as a stage: which estimate of a reward it goes by."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rlrf4rec.config import RewardConfig
+from rlrf4rec.stages.rewarding import choose
+from rlrf4rec.stages.world import World
+from rlrf4rec.workspace import Stage
+
+SAID = ("Genres: horror", "Genres: comedy", "Genres: drama, crime", "Genres: western")
+
+
+@pytest.fixture(scope="module")
+def stages(world: World) -> tuple[Stage, Stage, pl.DataFrame]:
+    """Prompts, and rewards that are the same on both halves of a user's lists: all is repeated."""
+    users = np.repeat(np.flatnonzero(world.folds.role == "train"), len(SAID))
+    reward = np.random.default_rng(0).normal(size=len(users))
+    rewards = pl.DataFrame(
+        {
+            "user": users,
+            "sample": np.tile(np.arange(len(SAID)), len(users) // len(SAID)),
+            "text": [
+                f"{world.template.first_words}{SAID[row % len(SAID)]}" for row in range(len(users))
+            ],
+            "structure_ok": True,
+            "ndcg": 0.5,
+            "n_lists": 4,
+            **dict.fromkeys(
+                ("log_likelihood", "log_likelihood_even", "log_likelihood_odd"), reward
+            ),
+        },
+        schema_overrides={"user": pl.Int32},
+    )
+    prompts = pl.DataFrame(
+        {"user": range(world.dataset.n_users), "prompt": "p"}, schema_overrides={"user": pl.Int32}
+    )
+    made = [
+        world.workspace.stage(
+            name, {}, [], lambda writer, f=frame, n=name: writer.write_frame(f"{n}.parquet", f)
+        )
+        for name, frame in (("prompts", prompts), ("rewards", rewards))
+    ]
+    return made[0], made[1], rewards
+
+
+def _pairs(world: World, stages: tuple[Stage, Stage, pl.DataFrame], way: str) -> pl.DataFrame:
+    prompts, rewards, _ = stages
+    reward = RewardConfig.model_validate({"choose_by": way, "margin": 0.0})
+    aside = dataclasses.replace(world, config=world.config.model_copy(update={"reward": reward}))
+    return choose(aside, way, rewards, prompts, random=False).frame("pairs.parquet")
+
+
+def test_the_expected_reward_is_the_measured_one_where_all_of_it_is_repeated(
+    world: World, stages: tuple[Stage, Stage, pl.DataFrame]
+) -> None:
+    measured, expected = (_pairs(world, stages, way) for way in ("measured", "expected"))
+    names = ["user", "chosen", "rejected"]
+    assert expected.select(names).equals(measured.select(names))
+    spread = (
+        stages[2]
+        .group_by("user")
+        .agg(pl.col("log_likelihood").max() - pl.col("log_likelihood").min())
+    )
+    both = expected.join(spread, on="user")
+    gap = (both["chosen_reward"] - both["rejected_reward"]).to_numpy()
+    np.testing.assert_allclose(gap, both["log_likelihood"].to_numpy())
+
+
+def test_the_foreseen_reward_does_not_follow_chance(
+    world: World, stages: tuple[Stage, Stage, pl.DataFrame]
+) -> None:
+    """These rewards are drawn: nothing foretells them."""
+    measured, foreseen = (_pairs(world, stages, way) for way in ("measured", "foreseen"))
+    both = measured.join(foreseen, on="user", suffix="_foreseen")
+    assert (both["chosen"] == both["chosen_foreseen"]).mean() < 0.7
