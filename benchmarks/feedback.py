@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from rlrf4rec.feedback import RewardModels
+from rlrf4rec.feedback.foresight import within
 from rlrf4rec.knowledge.texts import profile_vectors
 from rlrf4rec.records import FloatArray, IntArray
 from rlrf4rec.running import run_config
@@ -49,19 +50,19 @@ def _hearing(world: World, texts: pl.DataFrame) -> None:
     _, group = np.unique(texts["user"].to_numpy(), return_inverse=True)
     for metric in METRICS:
         value, even, odd = (
-            _within(texts[name].to_numpy(), group)
+            within(texts[name].to_numpy(), group)
             for name in (metric, f"{metric}_even", f"{metric}_odd")
         )
         print(f"{metric}: spread {value.std():.3f}, split-half {_correlation(even, odd):.3f}")
     metric = world.config.reward.metric
-    reward = _within(texts[metric].to_numpy(), group)
+    reward = within(texts[metric].to_numpy(), group)
     vectors = encode_texts(world, texts)
     profiles = profile_vectors(world.histories, world.item_vectors)
     users = texts["user"].to_numpy().astype(np.int64)
     expected = foreseen(world, texts)
     likeness = ((vectors - vectors.mean(0)) * (profiles - profiles.mean(0))[users]).sum(1)
     print(
-        f"reward and likeness to the history: {_correlation(_within(likeness, group), reward):.3f}"
+        f"reward and likeness to the history: {_correlation(within(likeness, group), reward):.3f}"
     )
     print(f"reward and its foreseen part: {_correlation(expected, reward):.3f}")
     for name, choice in (("foreseen part", expected), ("reward itself", reward)):
@@ -117,11 +118,6 @@ def _by_user(texts: pl.DataFrame, metric: str) -> pl.DataFrame:
 
 def _mean(values: pl.Series) -> float:
     return float(values.cast(pl.Float64).to_numpy().mean())
-
-
-def _within(values: FloatArray, group: IntArray) -> FloatArray:
-    within: FloatArray = values - (np.bincount(group, values) / np.bincount(group))[group]
-    return within
 
 
 def _correlation(a: FloatArray, b: FloatArray) -> float:

@@ -43,8 +43,7 @@ def expected_rewards(
         ``[n]``; of a text that was not scored the foreseen part.
     """
     scored = ~np.isnan(rewards)
-    _, group = np.unique(users[scored], return_inverse=True)
-    measured, told = within(np.stack([rewards, foreseen], axis=1)[scored], group).T
+    measured, told = (within(values[scored], users[scored]) for values in (rewards, foreseen))
     slope = max(float(told @ measured) / float(told @ told), 0.0) if told.any() else 0.0
     expected = slope * foreseen
     both = ~np.isnan(halves).any(axis=1)
@@ -59,8 +58,7 @@ def _variances(
     halves: FloatArray, n_lists: IntArray, users: IntArray, expected: FloatArray
 ) -> tuple[float, float]:
     """Of what is not expected yet: the variance that repeats itself, and the noise of one list."""
-    _, group = np.unique(users, return_inverse=True)
-    even, odd = within(halves - expected[:, None], group).T
+    even, odd = within(halves - expected[:, None], users).T
     repeats = max(float(np.mean(even * odd)), 0.0)
     in_a_half = float(np.mean(even**2 + odd**2)) / 2
     return repeats, max(in_a_half - repeats, 0.0) / float(np.mean(2 / n_lists))

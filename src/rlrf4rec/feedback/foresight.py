@@ -60,12 +60,11 @@ def foreseen_rewards(
     basis = _leading_directions(items)
     # Projecting the difference from the mean is the same for texts of users not learned from.
     said, read = _standard(texts @ basis), _standard(profiles @ basis)[users]
-    _, group = np.unique(users, return_inverse=True)
-    features = within(said * read, group)
+    features = within(said * read, users)
     scored = ~np.isnan(rewards)
     target = np.zeros(len(rewards))
-    _, scored_group = np.unique(users[scored], return_inverse=True)
-    target[scored] = within(rewards[scored, None], scored_group)[:, 0]
+    target[scored] = within(rewards[scored], users[scored])
+    _, group = np.unique(users, return_inverse=True)
     folds = np.random.default_rng([seed, FOLDS]).permutation(group.max(initial=-1) + 1) % FOLDS
     fold = folds[group]
     foreseen = np.zeros(len(rewards))
@@ -94,9 +93,9 @@ def _standard(vectors: FloatArray) -> FloatArray:
     return standard
 
 
-def within(values: FloatArray, group: IntArray) -> FloatArray:
-    """``[n, k]`` less the mean of each row's group, whose number is in ``group``."""
-    count = np.bincount(group)
-    means = np.stack([np.bincount(group, column) / count for column in values.T], axis=1)
-    less: FloatArray = values - means[group]
+def within(values: FloatArray, users: IntArray) -> FloatArray:
+    """``[n]`` or ``[n, k]``, less the mean of the rows of the same user."""
+    _, group, count = np.unique(users, return_inverse=True, return_counts=True)
+    means = [np.bincount(group, column) / count for column in np.atleast_2d(values.T)]
+    less: FloatArray = values - np.stack(means, axis=1)[group].reshape(values.shape)
     return less
