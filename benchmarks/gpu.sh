@@ -6,12 +6,14 @@
 #   benchmarks/gpu.sh rounds         on the GPU machine: all that needs the LLM, both policies at once;
 #                                    again and again, until it says "finished"
 #   benchmarks/gpu.sh run            likewise, the whole run with its evaluation, which needs no GPU
+#   benchmarks/gpu.sh ablate         likewise, ablations (docs/how-to/ablations.md), the axes in AXES
 #   benchmarks/gpu.sh bench          speeds on the GPU, into $OUT/gpu-bench.json
 #
 # Every setting is an environment variable:
 #   DEVICE    cuda (default) or cpu            CONFIG   configs/ml-100k-gpu.yaml
 #   RUN       the run's folder, runs/gpu       OUT      where results are copied, runs/gpu-out
 #   LIMIT     seconds a call may take, 540     SET      further settings: KEY=VALUE KEY=VALUE
+#   AXES      for ablate: names of axes in configs/ablations/axes.yaml; none: all
 #   PARTS     .gpu/parts                       PART_MB  55
 #   STORE     what was unpacked, runs/gpu-store
 #   PYTHON    python3                          PYTHON_VERSION  of the GPU machine, 3.12
@@ -146,6 +148,18 @@ run() {
     conclude
 }
 
+ablate() {
+    prepare
+    mapfile -t all < <(settings | sed 's/^/--set=/')
+    # shellcheck disable=SC2086  # a list of names
+    mapfile -t axes < <(printf -- '--axis=%s\n' ${AXES:-})
+    [ -n "${AXES:-}" ] || axes=()
+    within_limit "$PYTHON" -m rlrf4rec ablate "$CONFIG" configs/ablations/axes.yaml --output "$RUN" \
+        "${axes[@]}" "${all[@]}"
+    for table in "$RUN"/ablations.*; do [ -e "$table" ] && cp "$table" "$OUT/"; done
+    [ "$STATUS" = 0 ] || [ "$STATUS" = 124 ] || [ "$STATUS" = 137 ] || exit "$STATUS"
+}
+
 bench() {
     prepare
     within_limit "$PYTHON" benchmarks/gpu_bench.py --device "$DEVICE" --out "$OUT/gpu-bench.json"
@@ -168,6 +182,7 @@ case ${1:-} in
     unpack) unpack ;;
     rounds) rounds ;;
     run)    run ;;
+    ablate) ablate ;;
     bench)  bench ;;
-    *)      fail "what to do: pack, unpack, rounds, run or bench" ;;
+    *)      fail "what to do: pack, unpack, rounds, run, ablate or bench" ;;
 esac

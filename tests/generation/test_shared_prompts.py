@@ -55,8 +55,17 @@ def _next_lines(seed: int) -> list[Request]:
     return requests
 
 
+def _same_prompt(seed: int) -> list[Request]:
+    """Seven users of whom four read the same prompt, two texts each."""
+    rng = np.random.default_rng(seed)
+    prompts = [_ids(rng, length) for length in (40, 7, 23, 31)]
+    return [
+        Request(prompts[min(row, 3)], [2 * row, 2 * row + 1]) for row in rng.permutation(7).tolist()
+    ]
+
+
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("requests_of", [_first_lines, _next_lines])
+@pytest.mark.parametrize("requests_of", [_first_lines, _next_lines, _same_prompt])
 def test_equals_generate(
     engine: TransformersEngine,
     requests_of: type,
@@ -65,6 +74,30 @@ def test_equals_generate(
 ) -> None:
     requests = requests_of(seed)
     assert engine.sample(requests, SETTINGS) == _generate(engine, requests, monkeypatch)
+
+
+def test_a_prompt_of_many_users_does_not_widen_the_others() -> None:
+    """Three prompts with 2 rows and one with 5: pairs, of which the last is filled up.
+
+    With 10 steps and prompts of 30 tokens, 6 pairs take 6 * (2 * 10 + 30) = 300 tokens, four groups
+    of 5 take 4 * (5 * 10 + 30) = 320.
+    """
+    prompts = [tuple([number] * 30) for number in range(4)]
+    rows = [[0, 1], [2, 3], [4, 5], [6, 7, 8, 9, 10]]
+    groups = shared_prompts.even_groups(list(zip(prompts, rows, strict=True)), steps=10)
+    assert groups == [
+        (prompts[0], [0, 1]),
+        (prompts[1], [2, 3]),
+        (prompts[2], [4, 5]),
+        (prompts[3], [6, 7]),
+        (prompts[3], [8, 9]),
+        (prompts[3], [10, 6]),
+    ]
+
+
+def test_the_same_number_of_each_stays_together() -> None:
+    followers = [((1,) * 9, [0, 1, 2]), ((2,) * 9, [3, 4, 5])]
+    assert shared_prompts.even_groups(followers, steps=1000) == followers
 
 
 def test_in_small_passes(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:

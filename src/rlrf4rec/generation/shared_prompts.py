@@ -77,6 +77,33 @@ def can_share(model: PreTrainedModel) -> bool:
     return bool(model.config.get_text_config()._attn_implementation == "sdpa")
 
 
+def even_groups(
+    followers: Sequence[tuple[tuple[int, ...], list[int]]], steps: int
+) -> list[tuple[tuple[int, ...], list[int]]]:
+    """Prompts with as many rows each.
+
+    Users with one and the same prompt may have a hundred rows together where others have eight. So
+    a prompt with many rows is laid down several times, and one with too few has its first row
+    written again, in groups of the size with which all of them take the fewest tokens of memory.
+
+    Args:
+        followers: prompts and the rows that follow each, at least one.
+        steps: tokens that a row may take.
+    """
+    longest = max(len(prompt) for prompt, _ in followers)
+    counts = [len(rows) for _, rows in followers]
+
+    def tokens(size: int) -> int:
+        return sum(-(-count // size) for count in counts) * (size * steps + longest)
+
+    size = min(sorted(set(counts), reverse=True), key=tokens)
+    return [
+        (prompt, part + rows[:1] * (size - len(part)))
+        for prompt, rows in followers
+        for part in (rows[start : start + size] for start in range(0, len(rows), size))
+    ]
+
+
 @torch.inference_mode()
 def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prompts:
     """Keys and values of token lists, none of them empty."""

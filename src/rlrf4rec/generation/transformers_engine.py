@@ -163,15 +163,11 @@ class TransformersEngine:
                 mine.append(len(seeds))
                 endings.append(list(request.prompt_ids[cut:]))
                 seeds.append(seed)
-        prompts = [prompt for prompt, rows in followers.items() if rows]
-        width = max(map(len, followers.values()))
-        # As many of each: where there are fewer texts, the first one is written again.
-        order = [
-            row
-            for rows in followers.values()
-            if rows
-            for row in rows + rows[:1] * (width - len(rows))
-        ]
+        groups = shared_prompts.even_groups(
+            [(prompt, rows) for prompt, rows in followers.items() if rows], settings.max_new_tokens
+        )
+        order = [row for _, rows in groups for row in rows]
+        prompts = [prompt for prompt, _ in groups]
         sampling = self._sampling([seeds[row] for row in order], settings)
         written = shared_prompts.write(
             self._model,
