@@ -21,8 +21,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 from rlrf4rec.alignment import attention, shared_prompt
 from rlrf4rec.alignment.models import load_base_model, load_plain_tokenizer
 from rlrf4rec.alignment.shared_prompt import AnswersOnlySFTTrainer, SharedPromptDPOTrainer
-from rlrf4rec.generation import packable
 from rlrf4rec.generation.packable import find_obstacle
+from rlrf4rec.say_once import say_once
 
 SMALL: dict[str, Any] = {
     "vocab_size": 258,
@@ -298,7 +298,7 @@ def test_other_models_and_batches_fall_back(
     base_model: Path, pairs: pl.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A sliding window that is shorter than the rows cannot be packed; TRL's numbers stay."""
-    packable.warn_once.cache_clear()
+    say_once.cache_clear()
     caplog.set_level(logging.WARNING, logger=shared_prompt.__name__)
     steps = []
     for cls in (SharedPromptDPOTrainer, DPOTrainer):
@@ -318,7 +318,7 @@ def test_prompts_cut_at_the_start_fall_back(
     base_model: Path, pairs: pl.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Keeping the rows' ends cuts the prompts of a pair at different places."""
-    packable.warn_once.cache_clear()
+    say_once.cache_clear()
     caplog.set_level(logging.WARNING, logger=shared_prompt.__name__)
     steps = []
     for cls in (SharedPromptDPOTrainer, DPOTrainer):

@@ -17,13 +17,13 @@ from rlrf4rec.config import GenerationConfig, MachineConfig, ModelConfig
 from rlrf4rec.errors import MissingPartError
 from rlrf4rec.generation import Engine, Request, choose_engine, open_engine
 from rlrf4rec.generation.engines import (
-    _say_slow_bfloat16,
     available_device,
     choose_device,
     choose_dtype,
     end_of_text_ids,
 )
 from rlrf4rec.generation.transformers_engine import TransformersEngine
+from rlrf4rec.say_once import say_once
 
 CONFIG = GenerationConfig(max_new_tokens=16, temperature=1.0)
 CPU = MachineConfig(device="cpu")
@@ -97,7 +97,7 @@ class TestChoice:
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
-        _say_slow_bfloat16.cache_clear()
+        say_once.cache_clear()
         for _ in range(2):
             assert choose_dtype(ModelConfig(dtype="bfloat16"), CPU) == "bfloat16"
         assert caplog.text.count("no bfloat16 instructions") == 1

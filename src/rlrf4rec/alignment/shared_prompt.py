@@ -30,7 +30,8 @@ from rlrf4rec.alignment.attention import (
 )
 from rlrf4rec.alignment.packing import PackedBatch, prompt_lengths, shared_prompt_lengths
 from rlrf4rec.alignment.scoring_plan import ScoringPlan, plan_answers
-from rlrf4rec.generation.packable import find_obstacle, warn_once
+from rlrf4rec.generation.packable import find_obstacle
+from rlrf4rec.say_once import say_once
 
 _Planner = Callable[[Tensor, Tensor, Tensor], ScoringPlan]
 """From a batch's input_ids, attention_mask and labels."""
@@ -101,7 +102,7 @@ def share_prompts(model: PreTrainedModel) -> Iterator[None]:
         if lengths is None:
             obstacle = "the two rows of a pair do not start with the same prompt"
         if obstacle is not None or lengths is None:
-            warn_once(f"DPO runs without shared prompts, which is slower: {obstacle}.")
+            say_once(f"DPO runs without shared prompts, which is slower: {obstacle}.")
             return plan_answers(input_ids, attention_mask, labels)
         batch = PackedBatch.of_pairs(input_ids, attention_mask, labels, lengths)
         return _flat(model, batch) or batch.plan_padded()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from rlrf4rec.config import MachineConfig, ModelConfig
 from rlrf4rec.errors import MissingPartError
 from rlrf4rec.generation.base import Engine
+from rlrf4rec.say_once import say_once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +22,10 @@ if TYPE_CHECKING:
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """As `torch.cpu.get_capabilities` names them, on x86 and on ARM."""
 
-_log = logging.getLogger(__name__)
+_SLOW_BFLOAT16 = (
+    "This device has no bfloat16 instructions: tuning in model.dtype bfloat16 is several times "
+    "slower than in float32. With auto the device's own type is used."
+)
 
 
 def choose_engine(machine: MachineConfig) -> Literal["openvino", "transformers"]:
@@ -54,7 +56,7 @@ def choose_dtype(model: ModelConfig, machine: MachineConfig) -> Literal["float32
     if model.dtype == "auto":
         return "bfloat16" if _computes_bfloat16(device) else "float32"
     if model.dtype == "bfloat16" and not _computes_bfloat16(device):
-        _say_slow_bfloat16()
+        say_once(_SLOW_BFLOAT16)
     return model.dtype
 
 
@@ -66,14 +68,6 @@ def _computes_bfloat16(device: Literal["cpu", "cuda"]) -> bool:
     # Older versions of torch cannot tell; float32 is never slow by a factor.
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in _BFLOAT16_INSTRUCTIONS)
-
-
-@functools.cache  # said once
-def _say_slow_bfloat16() -> None:
-    _log.warning(
-        "This device has no bfloat16 instructions: tuning in model.dtype bfloat16 is several times "
-        "slower than in float32. With auto the device's own type is used."
-    )
 
 
 def require_device(device: str) -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import logging
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_log = logging.getLogger(__name__)
 
 _ATTENTION_WITH_FREE_MASKS = ("sdpa", "eager")
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
@@ -38,9 +34,3 @@ def find_obstacle(model: PreTrainedModel, length: int) -> str | None:
         if window is not None and window < length:
             return f"rows of {length} tokens exceed {name} {window}"
     return None
-
-
-@lru_cache
-def warn_once(message: str) -> None:
-    """Say that an obstacle makes the work slower: once, not for every batch."""
-    _log.warning(message)

@@ -26,7 +26,8 @@ from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation import shared_prompts
 from rlrf4rec.generation.base import Request, Text, text_of
 from rlrf4rec.generation.engines import require_device
-from rlrf4rec.generation.packable import find_obstacle, warn_once
+from rlrf4rec.generation.packable import find_obstacle
+from rlrf4rec.say_once import say_once
 
 _LIKELY = 512
 """Tokens of which the nucleus is made where they hold it; nearly always they do."""
@@ -135,7 +136,7 @@ class TransformersEngine:
         if obstacle is None:
             rows = iter(self._share_prompts(requests, settings, ends))
         else:
-            warn_once(f"Prompts are read once for each text, which is slower: {obstacle}.")
+            say_once(f"Prompts are read once for each text, which is slower: {obstacle}.")
             rows = iter(self._generate(requests, settings, ends))
         return [[text_of(next(rows), ends) for _ in request.seeds] for request in requests]
 

@@ -22,6 +22,7 @@ import numpy as np
 from rlrf4rec.knowledge.torch_encoder import TorchEncoder, load_sentence_transformer
 from rlrf4rec.openvino_export import cached_export, export
 from rlrf4rec.records import Float32Array
+from rlrf4rec.say_once import say_once
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -42,8 +43,6 @@ _SAMPLES = (
     "",
     "love stories " * 400,
 )
-
-_log = logging.getLogger(__name__)
 
 
 class OpenVINOEncoder:
@@ -165,9 +164,8 @@ def best_precision() -> str:
     return "bf16" if "BF16" in able else "f32"
 
 
-@functools.cache  # said once
 def _say_slower(reason: str) -> None:
-    _log.info("The text encoder runs in torch, which is slower: %s", reason)
+    say_once(f"The text encoder runs in torch, which is slower: {reason}", logging.INFO)
 
 
 def _export(source: Path, output: Path, precision: str) -> None:
