@@ -26,6 +26,11 @@ def test_the_tables_are_those_of_the_committed_run() -> None:
         assert table.strip() == comparisons_markdown(results, pairs, metric=metric)
 
 
+def test_the_shop_s_table_is_that_of_the_committed_results() -> None:
+    results = read_results(ROOT / "benchmarks" / "results" / "amazon-industrial.json")
+    assert results_markdown(results).strip() in README
+
+
 def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert code is not None
