@@ -125,7 +125,6 @@ keep() {
 }
 
 conclude() {
-    keep
     case $STATUS in
         0)  rm -rf "$RUN"-policy-* && echo "finished: $OUT" ;;
         124 | 137) echo "not finished after $LIMIT s: call again to go on" ;;
@@ -137,6 +136,7 @@ rounds() {
     prepare
     mapfile -t all < <(settings)
     within_limit "$PYTHON" benchmarks/policies.py "$CONFIG" "$RUN" "${all[@]}"
+    keep
     conclude
 }
 
@@ -145,19 +145,17 @@ run() {
     mapfile -t all < <(settings | sed 's/^/--set=/')
     within_limit "$PYTHON" -m rlrf4rec run "$CONFIG" --output "$RUN" "${all[@]}"
     [ "$STATUS" != 0 ] || cp "$RUN/results.json" "$RUN/report.html" "$OUT/"
+    keep
     conclude
 }
 
 ablate() {
     prepare
     mapfile -t all < <(settings | sed 's/^/--set=/')
-    # shellcheck disable=SC2086  # a list of names
-    mapfile -t axes < <(printf -- '--axis=%s\n' ${AXES:-})
-    [ -n "${AXES:-}" ] || axes=()
-    within_limit "$PYTHON" -m rlrf4rec ablate "$CONFIG" configs/ablations/axes.yaml --output "$RUN" \
-        "${axes[@]}" "${all[@]}"
+    for axis in ${AXES:-}; do all+=("--axis=$axis"); done
+    within_limit "$PYTHON" -m rlrf4rec ablate "$CONFIG" configs/ablations/axes.yaml --output "$RUN" "${all[@]}"
     for table in "$RUN"/ablations.*; do [ -e "$table" ] && cp "$table" "$OUT/"; done
-    [ "$STATUS" = 0 ] || [ "$STATUS" = 124 ] || [ "$STATUS" = 137 ] || exit "$STATUS"
+    conclude
 }
 
 bench() {
