@@ -136,6 +136,18 @@ def test_a_line_ends_with_a_whole_item(
     assert (tokenizer.decode(list(text.token_ids)), text.finished) == (whole, finished)
 
 
+def test_a_line_of_titles_with_commas_ends_at_a_semicolon(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """``White`` comes twice and is no item."""
+    ids = tokenizer(" Tape, White; Wire, White; Tape, White; Nai", add_special_tokens=False)
+    form = LineForm(max_items=4, separator=";")
+    writer = LineWriter(_Writes(ids["input_ids"], False), tokenizer, [], [form])
+    ((text,),) = writer.sample([Request([1], [0])], CONFIG)
+    assert tokenizer.decode(list(text.token_ids)) == " Tape, White; Wire, White"
+    assert text.finished
+
+
 def test_lines_share_the_tokens_as_their_forms_say(tokenizer: PreTrainedTokenizerBase) -> None:
     """30 tokens in shares of 3, 2 and 1."""
     engine = _Writes([7], True)

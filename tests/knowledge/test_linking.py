@@ -20,7 +20,7 @@ TEXTS = [
 
 
 def _linker() -> ItemLinker:
-    return ItemLinker(TITLES, TEXTS, ["Favourites"])
+    return ItemLinker(TITLES, TEXTS, {"Favourites": ","})
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_line_that_names_nothing_known_is_left_out() -> None:
 
 def test_without_lines_that_name_items_nothing_changes() -> None:
     text = "Favourites: Aliens IX (1979)\n"
-    assert ItemLinker(TITLES, TEXTS, []).link(text) == text
+    assert ItemLinker(TITLES, TEXTS, {}).link(text) == text
 
 
 @given(st.text(alphabet="Alien(,): \nHeatSabr1995\u0130", max_size=80))
@@ -70,3 +70,53 @@ def test_linking_twice_is_linking_once(content: str) -> None:
     """What is linked is the catalogue's, whatever an LLM writes."""
     linked = _linker().link(f"Favourites: {content}")
     assert _linker().link(linked) == linked
+
+
+PRODUCTS = [
+    "Foil Tape, 2-Inch by 50-Yard, Silver",
+    "Foil Tape, 3-Inch by 50-Yard, Silver",
+    "Tubing, Clear",
+    "Brass Tube Fitting, Half-Union, 3/8 Flare",
+]
+
+
+def _shop() -> ItemLinker:
+    """Titles are shown up to 20 characters: ``Foil Tape, 2-Inch by``, ``Brass Tube Fitting``."""
+    texts = [f"{title} (Maker)" for title in PRODUCTS]
+    return ItemLinker(PRODUCTS, texts, {"Products": ";"}, title_characters=20)
+
+
+@pytest.mark.parametrize(
+    ("said", "linked"),
+    [
+        # As shown, as it is, and in a catalogue's other words.
+        ("Foil Tape, 3-Inch by", [1]),
+        ("Foil Tape, 3-Inch by 50-Yard, Silver; Tubing, Clear", [1, 2]),
+        ("Foil Tape, 2-Inch by (3M); foil tape, 2-inch by", [0]),
+        # Two of three words, three of four; two of four are no more than half.
+        ("Foil Tape, 3-Inch", [1]),
+        ("Luxury Brass Tube Fitting", [3]),
+        ("Luxury Tube Fitting Machine", []),
+        # Of two that are alike, the first that was read.
+        ("Foil Tape", [1]),
+        # Words that tell too little.
+        ("by", []),
+        ("", []),
+    ],
+)
+def test_an_item_that_was_read_is_known_by_most_of_its_words(said: str, linked: list[int]) -> None:
+    """Products 1, 0 and 3 were read, 2 is in the catalogue only."""
+    found = _shop().link(f"Products: {said}", [1, 0, 3])
+    items = "; ".join(f"{PRODUCTS[item]} (Maker)" for item in linked)
+    assert found == (f"Products: {items}" if linked else "")
+
+
+def test_what_was_not_read_is_linked_by_its_whole_title_only() -> None:
+    assert _shop().link("Products: Foil Tape, 3-Inch; Tubing, Clear", [2]) == (
+        "Products: Tubing, Clear (Maker)"
+    )
+
+
+def test_whole_titles_are_not_guessed() -> None:
+    """A film's title is short, and the LLM was shown all of it."""
+    assert _linker().link("Favourites: The Good, the Bad", range(6)) == ""

@@ -105,6 +105,12 @@ class TestText:
             "Genres: enjoys"
         )
 
+    def test_titles_are_shown_up_to_some_characters(self, make_writer: MakeWriter) -> None:
+        template = BARE.model_copy(update={"title_characters": 12})
+        history = [HistoryItem("Tape, White, 50 Yards", "3M, the maker of tapes", None)]
+        prompt = make_writer(template).write(history)
+        assert "Watched:\nTape, White (3M, the maker of tapes)\nWhat now?" in prompt
+
     def test_an_order_of_one_s_own(self, make_writer: MakeWriter) -> None:
         """All interactions once, the same for the same seed, and not always as they came."""
         history = _films(*[5.0] * 8)

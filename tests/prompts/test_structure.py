@@ -88,6 +88,24 @@ def test_a_list_repeats_no_item() -> None:
     assert check_structure(said.replace(", Drama", ", drama and war"), lists).ok
 
 
+def test_items_of_a_list_stand_between_its_own_separators() -> None:
+    lists = _template(lines={"Genres": {"max_items": 4, "separator": ";"}})
+    said = "Genres: Tape, White; Wire, White\nMood: dark"
+    assert check_structure(said, lists).ok
+    assert check_structure(said.replace(";", ","), lists).ok
+    repeated = said.replace("Wire", "Tape")
+    assert check_structure(repeated, lists).reason == "an item is repeated"
+
+
+def test_a_list_may_be_long_but_not_an_item_of_it() -> None:
+    lists = _template(lines={"Genres": {"max_items": 4}})
+    item = "".join(chr(ord("a") + place % 26) for place in range(MAX_LINE_CHARACTERS))
+    for length, reason in ((0, ""), (1, "a line is too long")):
+        said = f"Genres: {item}{'x' * length}, {item[1:]}\nMood: dark"
+        assert check_structure(said, lists).reason == reason
+    assert check_structure(said, TEMPLATE).reason == "a line is too long"
+
+
 def test_line_length_counts_characters() -> None:
     """``Genres: `` is 8 characters; distinct numbers keep repetition out of it."""
     words = " ".join(str(number) for number in range(1000, 1100))

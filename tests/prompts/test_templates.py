@@ -41,6 +41,19 @@ def test_a_line_s_form_belongs_to_a_factor(tmp_path: Path) -> None:
         load_template(_write(tmp_path, lines={"Moods": {"share": 3}}))
 
 
+def test_what_a_template_does_not_use_leaves_no_trace_in_what_texts_depend_on(
+    tmp_path: Path,
+) -> None:
+    """A setting that is added later must not make the texts of earlier runs stale."""
+    plain = load_template(_write(tmp_path, lines={"Mood": {"share": 3}})).model_dump()
+    assert plain["lines"]["Mood"] == {"share": 3, "max_items": None, "names_items": False}
+    assert "title_characters" not in plain
+    forms = {"Mood": {"separator": ";"}}
+    used = load_template(_write(tmp_path, lines=forms, title_characters=40)).model_dump()
+    assert used["lines"]["Mood"]["separator"] == ";"
+    assert used["title_characters"] == 40
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_examples_have_the_form_they_teach(name: str) -> None:
     template = load_template(name)

@@ -87,25 +87,26 @@ class LineWriter:
         return [[next(written) for _ in one.seeds] for one in requests]
 
     def _whole_items(self, line: Text, number: int) -> Text:
-        """The line, ended before the comma after its last item that counts."""
-        most = self._forms[number].max_items
+        """The line, ended before the separator after its last item that counts."""
+        form = self._forms[number]
+        most = form.max_items
         if most is None:
             return line
         # Token by token, so that what is kept are the very tokens that were written.
         pieces = [self._piece(token) for token in line.token_ids]
         content = "".join(pieces)
-        commas = list(separators(content))
+        ends = list(separators(content, form.separator))
         # A small LLM that has begun to repeat itself goes on with it.
-        most = min(most, first_repeat(line_items(content)) or most)
-        if len(commas) < most and (line.finished or not commas):
+        most = min(most, first_repeat(line_items(content, form.separator)) or most)
+        if len(ends) < most and (line.finished or not ends):
             return line
-        comma = commas[min(most, len(commas)) - 1]
+        end = ends[min(most, len(ends)) - 1]
         kept = 0
-        while comma >= len(pieces[kept]):
-            comma -= len(pieces[kept])
+        while end >= len(pieces[kept]):
+            end -= len(pieces[kept])
             kept += 1
         # A token may hold a comma and what stands before it, such as a closing bracket.
-        rest = self._tokenizer(pieces[kept][:comma], add_special_tokens=False)["input_ids"]
+        rest = self._tokenizer(pieces[kept][:end], add_special_tokens=False)["input_ids"]
         return Text((*line.token_ids[:kept], *rest), finished=True)
 
 

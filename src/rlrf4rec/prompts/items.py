@@ -1,6 +1,7 @@
 """The items of a line: ``Alien (1979; Horror, Sci-Fi), Brazil`` has two.
 
-Items stand between commas that are not in brackets, since an item may bring its details along.
+Items stand between commas that are not in brackets, since an item may bring its details along; or
+between semicolons, where their names hold commas.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 
-def line_items(content: str) -> list[str]:
+def line_items(content: str, separator: str = ",") -> list[str]:
     """The items of a line without its factor's name, stripped of spaces.
 
     Example:
         >>> line_items("Alien (1979; Horror, Sci-Fi), Brazil")
         ['Alien (1979; Horror, Sci-Fi)', 'Brazil']
     """
-    begins = [0] + [comma + 1 for comma in separators(content)]
+    begins = [0] + [place + 1 for place in separators(content, separator)]
     ends = [begin - 1 for begin in begins[1:]] + [len(content)]
     return [content[begin:end].strip() for begin, end in zip(begins, ends, strict=True)]
 
@@ -35,13 +36,28 @@ def first_repeat(items: Sequence[str]) -> int | None:
     return None
 
 
-def separators(content: str) -> Iterator[int]:
-    """Places of the commas that stand between items."""
+def separators(content: str, separator: str = ",") -> Iterator[int]:
+    """Places of the separators that stand between items."""
     depth = 0
     for place, character in enumerate(content):
         if character == "(":
             depth += 1
         elif character == ")":
             depth = max(depth - 1, 0)
-        elif character == "," and depth == 0:
+        elif character == separator and depth == 0:
             yield place
+
+
+def shortened(title: str, most: int | None) -> str:
+    """The first whole words of a title, at most so many characters; None: all of it.
+
+    Example:
+        >>> shortened("Titanium Drill Bit Set, 14 Piece", 25)
+        'Titanium Drill Bit Set'
+    """
+    title = " ".join(title.split())
+    if most is None or len(title) <= most:
+        return title
+    # A single word that is too long is cut where it has to be.
+    words = title[: most + 1].rpartition(" ")[0] or title[:most]
+    return words.rstrip(" ,;:-/&(") or words

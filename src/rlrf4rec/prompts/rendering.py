@@ -17,6 +17,7 @@ import numpy as np
 from jinja2 import TemplateError
 
 from rlrf4rec.errors import ConfigError
+from rlrf4rec.prompts.items import shortened
 from rlrf4rec.prompts.structure import MAX_LINE_CHARACTERS
 from rlrf4rec.prompts.templates import Example, Template
 
@@ -156,7 +157,8 @@ class PromptWriter:
         )
 
     def _line(self, item: HistoryItem) -> str:
-        title, details = self.clean(item.title), self.clean(item.details)
+        title = shortened(self.clean(item.title), self._template.title_characters)
+        details = self.clean(item.details)
         if not details:
             return title
         return self._template.item.format(title=title, details=details)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from rlrf4rec.prompts.items import first_repeat, line_items
-from rlrf4rec.prompts.templates import Template
+from rlrf4rec.prompts.templates import LineForm, Template
 
 MAX_LINE_CHARACTERS = 240
 MAX_REPETITION = 0.5
@@ -58,11 +58,11 @@ def check_structure(answer: str, template: Template, *, finished: bool = True) -
         reason = "a factor is missing"
     elif names != template.factors:
         reason = "lines beyond one for each factor, in order"
-    elif max(map(len, lines)) > MAX_LINE_CHARACTERS:
+    elif any(map(_is_long, lines, template.line_forms)):
         reason = "a line is too long"
     elif repetition > MAX_REPETITION:
         reason = "words are repeated"
-    elif any(map(_repeats_item, lines, [form.max_items for form in template.line_forms])):
+    elif any(map(_repeats_item, lines, template.line_forms)):
         reason = "an item is repeated"
     elif _is_latin(template.question) and not _is_latin(answer):
         reason = "another script than the prompt's"
@@ -79,8 +79,18 @@ def _is_latin(text: str) -> bool:
     return latin / max(1, len(letters)) >= MIN_LATIN_SHARE
 
 
-def _repeats_item(line: str, max_items: int | None) -> bool:
-    return max_items is not None and first_repeat(line_items(line.partition(":")[2])) is not None
+def _items_of(line: str, form: LineForm) -> list[str]:
+    return line_items(line.partition(":")[2], form.separator)
+
+
+def _is_long(line: str, form: LineForm) -> bool:
+    # A list is as long as its items are many, which are counted; each of them is short.
+    parts = [line] if form.max_items is None else _items_of(line, form)
+    return max(map(len, parts)) > MAX_LINE_CHARACTERS
+
+
+def _repeats_item(line: str, form: LineForm) -> bool:
+    return form.max_items is not None and first_repeat(_items_of(line, form)) is not None
 
 
 def _factor_of(line: str, factors: list[str]) -> str:

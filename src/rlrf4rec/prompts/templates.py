@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -64,6 +64,7 @@ class LineForm(BaseModel):
             not looked at.
         names_items: its items are items of the catalogue, to be linked before a text is encoded
             (`knowledge.linking`).
+        separator: what stands between items; a semicolon where titles hold commas.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +72,8 @@ class LineForm(BaseModel):
     share: Annotated[int, Field(ge=1)] = 1
     max_items: Annotated[int, Field(ge=1)] | None = None
     names_items: bool = False
+    # Left out of a dump where it is the default, so that older runs' texts stay valid.
+    separator: Literal[",", ";"] = Field(",", exclude_if=lambda value: value == ",")
 
 
 class Ranking(BaseModel):
@@ -95,6 +98,8 @@ class Template(BaseModel):
     """What a domain asks of the LLM.
 
     Attributes:
+        title_characters: titles are shown up to so many characters, to the last whole word; None:
+            whole. Shops' titles are long, and a small LLM copies long ones badly.
         factors: the scenario factors; an answer has one line ``Factor: …`` for each, in this order.
         lines: of factors whose line has a form of its own; see `line_forms`.
         first_words: the answer's beginning, given to the LLM; it starts with the first factor.
@@ -106,6 +111,9 @@ class Template(BaseModel):
     domain: str
     system: str
     item: str
+    title_characters: Annotated[int, Field(ge=10)] | None = Field(
+        None, exclude_if=lambda value: value is None
+    )
     history: HistoryForm
     profile: str
     question: str

@@ -22,13 +22,21 @@ def encode_texts(
     `join_history` (None: as `knowledge.join_history` says) the reading history's text goes before
     the LLM's.
     """
-    answers = [world.linker.link(answer) for answer in texts["text"]]
+    answers = [
+        world.linker.link(answer, _items_read(world, user))
+        for user, answer in texts.select("user", "text").iter_rows()
+    ]
     if world.config.knowledge.join_history if join_history is None else join_history:
         read = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
         answers = [
             f"{read[user]}\n{answer}" for user, answer in zip(texts["user"], answers, strict=True)
         ]
     return world.encoder.encode(answers)
+
+
+def _items_read(world: World, user: int) -> list[int]:
+    items: list[int] = world.histories.items[user, : world.histories.lengths[user]].tolist()
+    return items
 
 
 def text_rows(n_users: int, texts: pl.DataFrame) -> IntArray:

@@ -133,7 +133,8 @@ class World:
         return ItemLinker(
             self.dataset.items["title"].to_list(),
             self.item_texts,
-            [factor for factor, form in lines.items() if form.names_items],
+            {factor: form.separator for factor, form in lines.items() if form.names_items},
+            self.template.title_characters,
         )
 
     @cached_property
