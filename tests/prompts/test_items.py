@@ -37,6 +37,8 @@ def test_items_stand_between_semicolons_where_titles_hold_commas() -> None:
         ("Drill Bit Set, 14 Piece", 14, "Drill Bit Set"),
         ("Bulb - Bright (Pack of 6)", 15, "Bulb - Bright"),
         ("Bulb - Bright (Pack of 6)", 8, "Bulb"),
+        ("Bulb - Bright (Pack of 6)", 22, "Bulb - Bright"),
+        ("Bulb (60 W) - Bright (Pack of 6)", 20, "Bulb (60 W) - Bright"),
         ("  Drill\tBit ", 20, "Drill Bit"),
         ("Polytetrafluoroethylene Tape", 10, "Polytetraf"),
         (", , , , , , ,", 5, ", , ,"),

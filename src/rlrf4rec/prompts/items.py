@@ -60,4 +60,7 @@ def shortened(title: str, most: int | None) -> str:
         return title
     # A single word that is too long is cut where it has to be.
     words = title[: most + 1].rpartition(" ")[0] or title[:most]
+    if words.count("(") > words.count(")"):
+        # What stands behind a bracket that nobody closes is not told apart from it.
+        words = words.rpartition("(")[0] or words
     return words.rstrip(" ,;:-/&(") or words
