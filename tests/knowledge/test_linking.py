@@ -97,6 +97,8 @@ def _shop() -> ItemLinker:
         ("Foil Tape, 3-Inch", [1]),
         ("Luxury Brass Tube Fitting", [3]),
         ("Luxury Tube Fitting Machine", []),
+        # Each guessed at by itself: together, one would swallow the other.
+        ("Brass Fitting; Foil Tape, 2-Inch; Tape", [3, 0]),
         # Of two that are alike, the first that was read.
         ("Foil Tape", [1]),
         # Words that tell too little.

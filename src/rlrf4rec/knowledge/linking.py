@@ -76,14 +76,18 @@ class ItemLinker:
         pieces = line_items(content, separator)
         while pieces:
             for count in range(_most_pieces(pieces), 0, -1):
-                found = self._find(f"{separator} ".join(pieces[:count]), shown)
+                found = self._find(f"{separator} ".join(pieces[:count]))
                 if found is not None:
-                    yield found
                     break
-            # Of what was not found only the first piece is given up.
+            else:
+                # Of what was not found only the first piece is given up, and only it is guessed at:
+                # several together may be several items.
+                found = self._most_alike(pieces[0].partition("(")[0], shown)
+            if found is not None:
+                yield found
             pieces = pieces[count:]
 
-    def _find(self, said: str, shown: Mapping[str, str]) -> str | None:
+    def _find(self, said: str) -> str | None:
         """The item that is meant: its title stands before what may be in brackets after it."""
         title = said
         while title:
@@ -92,7 +96,7 @@ class ItemLinker:
                 # Of several with the same title, the one whose details are most like those said.
                 return max(meant, key=lambda text: len(_words(text) & _words(said)))
             title = title.rpartition("(")[0]
-        return self._most_alike(said.partition("(")[0], shown)
+        return None
 
     @staticmethod
     def _most_alike(said: str, shown: Mapping[str, str]) -> str | None:
