@@ -27,6 +27,7 @@ from rlrf4rec.evaluation.metrics import user_means
 from rlrf4rec.knowledge.texts import history_texts
 from rlrf4rec.prompts.rendering import HistoryItem
 from rlrf4rec.stages.systems import System, one_row_each, profile, without_text
+from rlrf4rec.stages.text_inputs import linked_texts
 from rlrf4rec.stages.world import World, open_world, reading_items
 from rlrf4rec.workspace import Workspace
 
@@ -58,8 +59,7 @@ def _systems(world: World, texts: dict[str, list[str]]) -> list[System]:
 
 def _untuned(world: World, folder: Path) -> list[str]:
     texts = pl.read_parquet(folder / "round-0/base/samples/samples.parquet")
-    first = texts.filter(pl.col("sample") == 0).sort("user")["text"]
-    return [world.linker.link(text) for text in first]
+    return linked_texts(world, texts.filter(pl.col("sample") == 0).sort("user"))
 
 
 def _forms(world: World) -> dict[str, list[str]]:

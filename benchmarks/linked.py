@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from rlrf4rec.config import load_config
 from rlrf4rec.stages.systems import System, one_row_each
+from rlrf4rec.stages.text_inputs import linked_texts
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
 from tuned import difference, held_out, trained_ndcg
@@ -38,11 +39,9 @@ def main(folder: Path, overrides: list[str]) -> None:
 
 
 def _systems(world: World, folder: Path) -> list[System]:
-    written = {name: texts["text"].to_list() for name, texts in held_out(world, folder).items()}
-    linked = {
-        f"{name}, linked": [world.linker.link(text) for text in texts]
-        for name, texts in written.items()
-    }
+    texts_of = held_out(world, folder)
+    written = {name: texts["text"].to_list() for name, texts in texts_of.items()}
+    linked = {f"{name}, linked": linked_texts(world, texts) for name, texts in texts_of.items()}
     own = one_row_each(world)
     return [
         System(name, world.encoder.encode(texts), own)

@@ -70,6 +70,11 @@ class Histories:
     ratings: Float32Array
     lengths: IntArray
 
+    def read_by(self, user: int) -> tuple[IntArray, Float32Array]:
+        """What a user has read, and the ratings, oldest first and without padding."""
+        length = int(self.lengths[user])
+        return self.items[user, :length], self.ratings[user, :length]
+
 
 @dataclass(frozen=True)
 class CandidateLists:

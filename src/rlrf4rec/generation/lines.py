@@ -105,7 +105,7 @@ class LineWriter:
         while end >= len(pieces[kept]):
             end -= len(pieces[kept])
             kept += 1
-        # A token may hold a comma and what stands before it, such as a closing bracket.
+        # A token may hold a separator and what stands before it, such as a closing bracket.
         rest = self._tokenizer(pieces[kept][:end], add_special_tokens=False)["input_ids"]
         return Text((*line.token_ids[:kept], *rest), finished=True)
 

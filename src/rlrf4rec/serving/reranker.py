@@ -173,14 +173,7 @@ class Reranker:
         user = None if request.user_id is None else self._users.get(request.user_id)
         text = -1 if user is None else int(self._text_rows[user])
         if user is not None and request.history is None:
-            length = int(self._histories.lengths[user])
-            return _Reading(
-                user,
-                self._histories.items[user, :length],
-                self._histories.ratings[user, :length],
-                text,
-                n_unknown=0,
-            )
+            return _Reading(user, *self._histories.read_by(user), text, n_unknown=0)
         history = list(request.history or [])
         read = [
             (self._items[item], np.nan if rating is None else float(rating))

@@ -22,10 +22,7 @@ def encode_texts(
     `join_history` (None: as `knowledge.join_history` says) the reading history's text goes before
     the LLM's.
     """
-    answers = [
-        world.linker.link(answer, _items_read(world, user))
-        for user, answer in texts.select("user", "text").iter_rows()
-    ]
+    answers = linked_texts(world, texts)
     if world.config.knowledge.join_history if join_history is None else join_history:
         read = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
         answers = [
@@ -34,9 +31,12 @@ def encode_texts(
     return world.encoder.encode(answers)
 
 
-def _items_read(world: World, user: int) -> list[int]:
-    items: list[int] = world.histories.items[user, : world.histories.lengths[user]].tolist()
-    return items
+def linked_texts(world: World, texts: pl.DataFrame) -> list[str]:
+    """Texts with the items that they name linked to their users' histories and the catalogue."""
+    return [
+        world.linker.link(text, world.histories.read_by(user)[0].tolist())
+        for user, text in texts.select("user", "text").iter_rows()
+    ]
 
 
 def text_rows(n_users: int, texts: pl.DataFrame) -> IntArray:

@@ -283,9 +283,7 @@ def prompt_writer(world: World, tokenizer: PreTrainedTokenizerBase) -> PromptWri
 
 def reading_items(world: World, user: int) -> list[HistoryItem]:
     """A user's reading history as prompts and reports show it, oldest first."""
-    length = int(world.histories.lengths[user])
-    items = world.histories.items[user, :length]
-    ratings = world.histories.ratings[user, :length]
+    items, ratings = world.histories.read_by(user)
     titles, details = world.dataset.items["title"], world.dataset.items["details"]
     return [
         HistoryItem(
