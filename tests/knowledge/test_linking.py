@@ -119,6 +119,15 @@ def test_what_was_not_read_is_linked_by_its_whole_title_only() -> None:
     )
 
 
+def test_of_products_that_are_shown_alike_the_one_that_was_read_is_meant() -> None:
+    titles = ["Foil Tape, 2-Inch, Silver", "Foil Tape, 2-Inch, Black"]
+    linker = ItemLinker(titles, titles, {"Products": ";"}, title_characters=18)
+    said = "Products: Foil Tape, 2-Inch"
+    assert linker.link(said, [1]) == "Products: Foil Tape, 2-Inch, Black"
+    assert linker.link(said, [0]) == linker.link(said) == "Products: Foil Tape, 2-Inch, Silver"
+    assert linker.link(f"Products: {titles[0]}", [1]) == f"Products: {titles[0]}"
+
+
 def test_whole_titles_are_not_guessed() -> None:
     """A film's title is short, and the LLM was shown all of it."""
     assert _linker().link("Favourites: The Good, the Bad", range(6)) == ""

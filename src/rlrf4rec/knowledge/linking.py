@@ -53,8 +53,8 @@ class ItemLinker:
 
         Args:
             text: what was written about a user.
-            history: the items that its author was shown. Where titles were shown shortened, most
-                words of one of these name it.
+            history: the items that its author was shown. Where titles were shown shortened, one of
+                these is meant by its shown title, which others may share, and by most of its words.
 
         Example:
             With the catalogue ``Alien (1979; Horror)`` and the factor Favourites,
@@ -76,7 +76,7 @@ class ItemLinker:
         pieces = line_items(content, separator)
         while pieces:
             for count in range(_most_pieces(pieces), 0, -1):
-                found = self._find(f"{separator} ".join(pieces[:count]))
+                found = self._find(f"{separator} ".join(pieces[:count]), shown)
                 if found is not None:
                     break
             else:
@@ -87,12 +87,14 @@ class ItemLinker:
                 yield found
             pieces = pieces[count:]
 
-    def _find(self, said: str) -> str | None:
+    def _find(self, said: str, shown: Mapping[str, str]) -> str | None:
         """The item that is meant: its title stands before what may be in brackets after it."""
         title = said
         while title:
-            meant = self._by_title.get(_plain(title))
-            if meant:
+            name = _plain(title)
+            if name in shown:
+                return shown[name]
+            if meant := self._by_title.get(name):
                 # Of several with the same title, the one whose details are most like those said.
                 return max(meant, key=lambda text: len(_words(text) & _words(said)))
             title = title.rpartition("(")[0]
