@@ -10,12 +10,13 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[2] / ".bench"
 
 
-def peer_python(name: str, packages: Sequence[str]) -> Path:
+def peer_python(name: str, packages: Sequence[str], without: Sequence[str] = ()) -> Path:
     """The interpreter of a peer's environment, which is made where there is none.
 
     Args:
         name: of the environment.
         packages: what to install, as pip takes it.
+        without: what they bring along and the work does not need, taken out again.
 
     Raises:
         subprocess.CalledProcessError: the packages cannot be installed.
@@ -24,7 +25,9 @@ def peer_python(name: str, packages: Sequence[str]) -> Path:
     python, done = folder / "bin" / "python", folder / ".installed"
     if not done.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", *packages]
-        subprocess.run(install, check=True, stdout=sys.stderr)
+        pip = [str(python), "-m", "pip"]
+        subprocess.run([*pip, "install", "--quiet", *packages], check=True, stdout=sys.stderr)
+        if without:
+            subprocess.run([*pip, "uninstall", "--quiet", "--yes", *without], check=True)
         done.touch()
     return python

@@ -13,6 +13,9 @@ def main() -> None:
         dtype=settings["dtype"],
         enable_prefix_caching=True,
         max_model_len=1024,
+        # On a CPU a share of the machine's memory, for weights and keys. Its default takes nearly
+        # all of it, and it does not start beside another process that holds some.
+        gpu_memory_utilization=0.2,
         seed=0,
     )
     sampling = SamplingParams(
