@@ -51,7 +51,18 @@ def finished_rounds(run: Path, halves: list[int]) -> Trail:
                 if (of_policy / name).exists():
                     stages[half] = _stage(of_policy / name)
         trail.rounds.append(current)
+    if (run / "random-pairs").exists():
+        trail.random_pairs = _control(run / "random-pairs", halves)
     return trail
+
+
+def _control(folder: Path, halves: list[int]) -> Round:
+    """The texts of the policies that were tuned on random pairs, and how they were tuned."""
+    control = Round(1)
+    for half in halves:
+        control.samples[half] = _stage(folder / f"policy-{half}" / "samples")
+        control.tuning[half] = _stage(folder / f"policy-{half}" / "tuning")
+    return control
 
 
 def _stage(folder: Path) -> Stage:
