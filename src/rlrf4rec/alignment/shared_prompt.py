@@ -28,6 +28,7 @@ from rlrf4rec.alignment.attention import (
     batched_attention,
     takes_flat_rows,
 )
+from rlrf4rec.alignment.lean_forward import lean_forward
 from rlrf4rec.alignment.packing import PackedBatch, prompt_lengths, shared_prompt_lengths
 from rlrf4rec.alignment.scoring_plan import ScoringPlan, plan_answers
 from rlrf4rec.generation.packable import find_obstacle
@@ -178,7 +179,7 @@ def _run(model: PreTrainedModel, own_forward: Any, plan: ScoringPlan, kwargs: An
     # only the hidden states that predict answers.
     hook = model.base_model.register_forward_hook(keep_predictors)
     try:
-        with batched_attention(model, plan) as mask:
+        with batched_attention(model, plan) as mask, lean_forward(model):
             kwargs["attention_mask"] = mask
             outputs = own_forward(**kwargs, shift_labels=plan.targets.unsqueeze(0))
     finally:

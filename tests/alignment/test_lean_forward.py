@@ -1,0 +1,99 @@
+"""Less memory is moved; the numbers stay."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from trl.kernels import chunked_logprob
+from trl.trainer import utils as trl_utils
+from trl.trainer.utils import add_fused_lm_head
+
+from rlrf4rec.alignment import lean_forward as lean
+from rlrf4rec.alignment.lean_forward import lean_forward
+from rlrf4rec.alignment.models import load_base_model
+from rlrf4rec.alignment.shared_prompt import causal_model
+
+Gradients = tuple[dict[str, Tensor], int]
+
+IDS = torch.arange(24).view(2, 12) * 7 % 256
+
+
+def _adapted(base_model: Path) -> PeftModel:
+    torch.manual_seed(0)
+    model = load_base_model(base_model, torch.bfloat16)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+    adapter = LoraConfig(
+        r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
+    )
+    adapted = get_peft_model(model, adapter)
+    assert isinstance(adapted, PeftModel)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return adapted.train()
+
+
+def _gradients(model: PeftModel, context: AbstractContextManager[None]) -> Gradients:
+    """Of the trained weights, and how often a tensor was cast."""
+    with profile(activities=[ProfilerActivity.CPU]) as watch:
+        with torch.autocast("cpu", torch.bfloat16), context:
+            outputs = model(input_ids=IDS, labels=IDS, fused_lm_head=True)
+        outputs.loss.backward()
+    casts = {event.key: event.count for event in watch.key_averages()}["aten::_to_copy"]
+    named = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return named, casts
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_are_the_same_to_the_last_bit(base_model: Path, checkpointing: bool) -> None:
+    """With fewer casts; none is left out where layers run twice, which must do the same twice."""
+    lean_model, plain_model = _adapted(base_model), _adapted(base_model)
+    if checkpointing:
+        for model in (lean_model, plain_model):
+            model.enable_input_require_grads()
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+    ours, our_casts = _gradients(lean_model, lean_forward(causal_model(lean_model)))
+    theirs, their_casts = _gradients(plain_model, nullcontext())
+    assert len(theirs) == 2 * 2 * 7  # two factors, two layers, seven matrices
+    assert all(torch.equal(ours[name], gradient) for name, gradient in theirs.items())
+    # 14 inputs up and down, and back again but for the first layer's three (embeddings are fixed).
+    assert their_casts - our_casts == (0 if checkpointing else 2 * 14 + 2 * 11)
+
+
+def test_logits_are_computed_in_small_tiles(
+    base_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """258 words in tiles of 100: the scores are those of a single tile."""
+    widths: list[int] = []
+    fold = chunked_logprob._forward_tile
+
+    def watched(tile: Tensor, *args: Any, **kwargs: Any) -> None:
+        widths.append(tile.shape[1])
+        fold(tile, *args, **kwargs)
+
+    monkeypatch.setattr(chunked_logprob, "_forward_tile", watched)
+    monkeypatch.setattr(lean, "TILE_WORDS", 100)
+    model = load_base_model(base_model, torch.float32)
+    add_fused_lm_head(model)
+    whole = model(input_ids=IDS, labels=IDS, fused_lm_head=True)
+    with lean_forward(model):
+        tiled = model(input_ids=IDS, labels=IDS, fused_lm_head=True)
+    assert widths == [258, 100, 100, 58]
+    torch.testing.assert_close(tiled.log_probs, whole.log_probs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(tiled.loss, whole.loss, rtol=1e-5, atol=1e-5)
+
+
+def test_trls_tile_is_its_own_again_afterwards(base_model: Path) -> None:
+    model = load_base_model(base_model, torch.float32)
+    own = trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE
+    with pytest.raises(ZeroDivisionError), lean_forward(model):
+        assert trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE == lean.TILE_WORDS < own
+        raise ZeroDivisionError
+    assert own == trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE
