@@ -56,7 +56,11 @@ class MachineConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     processes: int = Field(0, ge=0, description="recommenders trained at once; 0: one a core")
     shard_size: Count = Field(32, description="users a shard: what a kill can cost")
-    sampling_batch: Count = Field(16, description="users sampled together")
+    sampling_batch: Count = Field(
+        16,
+        description="users sampled together; with OpenVINO up to four times as many, and as many a "
+        "shard, where each gets fewer than N texts",
+    )
     kv_cache_gb: Count = Field(1, description="OpenVINO: room for the prompts and texts in work")
 
 
