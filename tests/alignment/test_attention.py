@@ -35,15 +35,19 @@ def test_equals_pytorchs_forward_and_backward(key_heads: int, scaling: float | N
 
 
 @pytest.mark.parametrize("scaling", [None, 0.3])
-def test_a_flat_row_equals_pytorchs_with_a_mask_of_all_tokens(scaling: float | None) -> None:
+@pytest.mark.parametrize("most_scores", [36, 35], ids=["its scores are kept", "a long stem"])
+def test_a_flat_row_equals_pytorchs_with_a_mask_of_all_tokens(
+    scaling: float | None, most_scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stem of three tokens, then prompts with two answers: four tokens and two."""
+    monkeypatch.setattr(attention, "MOST_SCORES", most_scores)
     generator = torch.Generator().manual_seed(0)
     parts = tuple(
         torch.randn(1, heads, 9, 4, generator=generator, requires_grad=True) for heads in (6, 2, 2)
     )
     segments = torch.tensor([[0, 1, 1, 2], [0, 1, -1, -1]])
     own = visibility(segments)
-    branches = Branches(3, torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]]), segments >= 0)
+    branches = Branches(stem=3, lengths=(4, 2))
     whole = torch.zeros(9, 9, dtype=torch.bool)
     whole[:, :3] = True
     whole[:3, :3] = torch.ones(3, 3).tril().bool()

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
@@ -121,16 +121,23 @@ def _attend_batch(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, dropout: float
 ) -> Tensor:
     """``[b, h, w, d]`` queries on ``[b, h, k, d]`` keys; the mask is ``[b, 1, w, k]``."""
-    batch, heads, width, dim = query.shape
-    flat = (batch * heads, width, -1)
-    scores = torch.baddbmm(
-        mask.expand(batch, heads, width, -1).reshape(flat),
-        query.reshape(flat),
-        key.reshape(batch * heads, -1, dim).transpose(1, 2),
-        alpha=scale,
-    )
+    scores = torch.matmul(query * scale, key.transpose(-2, -1)).add_(mask)
     weights = torch.dropout(scores.softmax(-1), dropout, train=dropout > 0)
-    return torch.bmm(weights, value.reshape(batch * heads, -1, dim)).view(batch, heads, width, -1)
+    return torch.matmul(weights, value)
+
+
+def _attend_causal(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float
+) -> Tensor:
+    """``[b, h, w, d]`` each."""
+    width = query.shape[2]
+    if width * width > MOST_SCORES // 4:
+        # Keeps no scores; its backward pass is slower.
+        return scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scale, dropout_p=dropout
+        )
+    ahead = torch.full((width, width), torch.finfo(query.dtype).min, dtype=query.dtype).triu(1)
+    return _attend_batch(query, key, value, ahead, scale, dropout)
 
 
 def _attend_flat(
@@ -143,24 +150,25 @@ def _attend_flat(
     branches: Branches,
 ) -> Tensor:
     """``[1, h, w, d]`` each; the mask is ``[r, 1, v, s + v]``."""
-    stem, rows = branches.stem, len(branches.columns)
+    stem, rows, width = branches.stem, len(branches.lengths), max(branches.lengths)
+
+    def own(part: Tensor) -> Tensor:
+        # Slices and not an index: the gradient of an index is scattered token by token.
+        pieces = torch.split(part[:, :, stem:], list(branches.lengths), dim=2)
+        return torch.cat([pad(piece, (0, 0, 0, width - piece.shape[2])) for piece in pieces])
+
     stem_query, stem_key, stem_value = (part[:, :, :stem] for part in (query, key, value))
-    own_query, own_key, own_value = (
-        part[0][:, branches.columns].transpose(0, 1) for part in (query, key, value)
-    )
-    first = scaled_dot_product_attention(
-        stem_query, stem_key, stem_value, is_causal=True, scale=scale, dropout_p=dropout
-    )
+    first = _attend_causal(stem_query, stem_key, stem_value, scale, dropout)
     rest = _attend_batch(
-        own_query,
-        torch.cat([stem_key.expand(rows, -1, -1, -1), own_key], dim=2),
-        torch.cat([stem_value.expand(rows, -1, -1, -1), own_value], dim=2),
+        own(query),
+        torch.cat([stem_key.expand(rows, -1, -1, -1), own(key)], dim=2),
+        torch.cat([stem_value.expand(rows, -1, -1, -1), own(value)], dim=2),
         mask,
         scale,
         dropout,
     )
-    taken = rest.transpose(1, 2)[branches.taken].transpose(0, 1).unsqueeze(0)
-    return torch.cat([first, taken], dim=2)
+    taken = [row[:, :length] for row, length in zip(rest, branches.lengths, strict=True)]
+    return torch.cat([first[0], *taken], dim=1).unsqueeze(0)
 
 
 AttentionInterface.register(NAME, _attend)

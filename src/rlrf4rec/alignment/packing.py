@@ -165,10 +165,9 @@ class PackedBatch:
         if stem == 0:
             return None
         device = self.unpacked.targets.device
-        own = torch.tensor([len(row.tokens) - stem for row in self._rows], device=device)
+        lengths = tuple(len(row.tokens) - stem for row in self._rows)
+        own = torch.tensor(lengths, device=device)
         begins = stem + own.cumsum(0) - own
-        places = torch.arange(int(own.max()), device=device)
-        taken = places < own.unsqueeze(1)
         segments = self._padded([row.segments[stem:] for row in self._rows], _PADDING)
         before = torch.ones(*segments.shape, stem, dtype=torch.bool, device=device).unsqueeze(1)
         first = self._rows[0]
@@ -181,7 +180,7 @@ class PackedBatch:
             ),
             rows=torch.zeros_like(self._predicted_in),
             columns=begins[self._predicted_in] + self._predicted_by - stem,
-            branches=Branches(stem, torch.where(taken, begins.unsqueeze(1) + places, 0), taken),
+            branches=Branches(stem, lengths),
         )
 
     def _stem(self) -> int:

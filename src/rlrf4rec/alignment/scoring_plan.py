@@ -19,14 +19,12 @@ class Branches:
 
     Attributes:
         stem: ``s``, tokens of the stem.
-        columns: ``[r, v]``, of each row's own tokens; 0 for padding.
-        taken: ``[r, v]``, false for padding; true ones in row-major order are the flat row's tokens
-            behind the stem.
+        lengths: ``r`` numbers of tokens: each row's own, laid one after another behind the stem;
+            the longest has ``v``.
     """
 
     stem: int
-    columns: Tensor
-    taken: Tensor
+    lengths: tuple[int, ...]
 
 
 @dataclass(frozen=True)
