@@ -136,8 +136,8 @@ def _attend_causal(
         return scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scale, dropout_p=dropout
         )
-    ahead = torch.full((width, width), torch.finfo(query.dtype).min, dtype=query.dtype).triu(1)
-    return _attend_batch(query, key, value, ahead, scale, dropout)
+    behind = torch.ones(width, width, dtype=torch.bool).tril()
+    return _attend_batch(query, key, value, _additive(behind, query.dtype), scale, dropout)
 
 
 def _attend_flat(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from peft.helpers import disable_input_dtype_casting
@@ -25,12 +25,9 @@ def lean_forward(model: PreTrainedModel) -> Iterator[None]:
     Args:
         model: a causal language model with TRL's fused head.
     """
-    with disable_input_dtype_casting(model, active=_casts_twice(model)):
-        if model.device.type != "cpu":
-            yield
-            return
-        with _small_tiles():
-            yield
+    tiles = _small_tiles() if model.device.type == "cpu" else nullcontext()
+    with disable_input_dtype_casting(model, active=_casts_twice(model)), tiles:
+        yield
 
 
 def _casts_twice(model: PreTrainedModel) -> bool:

@@ -76,16 +76,13 @@ def write_texts(
         if missing:
             written = sum(plan[user] for user in done)
             on_progress(written, total)
-            share = _prompts_for_texts(config, plan)
-            batch_size, shard_size = (
-                size * share for size in (config.machine.sampling_batch, config.machine.shard_size)
-            )
+            times = _prompts_for_texts(config, plan)
             with _policy(world, tuning) as (engine, tokenizer):
                 author = _author(world, engine, tokenizer)
                 texts_of = prompts.frame("prompts.parquet")
-                for users in _batches(missing, shard_size):
+                for users in _batches(missing, times * config.machine.shard_size):
                     rows = []
-                    for batch in _batches(users, batch_size):
+                    for batch in _batches(users, times * config.machine.sampling_batch):
                         rows += _sample(
                             world, author, tokenizer, texts_of, writer_name, batch, plan
                         )
