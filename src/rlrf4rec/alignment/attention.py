@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from rlrf4rec.alignment.scoring_plan import Branches, ScoringPlan
 
@@ -107,23 +107,27 @@ def _attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
-    groups = query.shape[1] // key.shape[1]
-    keys, values = repeat_kv(key, groups), repeat_kv(value, groups)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if branches is None:
-        attended = _attend_batch(query, keys, values, attention_mask, scale, dropout)
+        attended = _attend_batch(query, key, value, attention_mask, scale, dropout)
     else:
-        attended = _attend_flat(query, keys, values, attention_mask, scale, dropout, branches)
+        attended = _attend_flat(query, key, value, attention_mask, scale, dropout, branches)
     return attended.transpose(1, 2).contiguous(), None
 
 
 def _attend_batch(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, dropout: float
 ) -> Tensor:
-    """``[b, h, w, d]`` queries on ``[b, h, k, d]`` keys; the mask is ``[b, 1, w, k]``."""
-    scores = torch.matmul(query * scale, key.transpose(-2, -1)).add_(mask)
+    """``[b, h, w, d]`` queries on ``[b, g, k, d]`` keys; the mask is ``[b, 1, w, k]``.
+
+    Heads that share keys are laid one after another, so that no key is copied for each of them.
+    """
+    batch, heads, width, size = query.shape
+    groups = heads // key.shape[1]
+    grouped = (query * scale).reshape(batch, key.shape[1], groups * width, size)
+    scores = torch.matmul(grouped, key.transpose(-2, -1)).add_(mask.repeat(1, 1, groups, 1))
     weights = torch.dropout(scores.softmax(-1), dropout, train=dropout > 0)
-    return torch.matmul(weights, value)
+    return torch.matmul(weights, value).view(query.shape)
 
 
 def _attend_causal(
@@ -134,7 +138,7 @@ def _attend_causal(
     if width * width > MOST_SCORES // 4:
         # Keeps no scores; its backward pass is slower.
         return scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scale, dropout_p=dropout
+            query, key, value, is_causal=True, scale=scale, dropout_p=dropout, enable_gqa=True
         )
     behind = torch.ones(width, width, dtype=torch.bool).tril()
     return _attend_batch(query, key, value, _additive(behind, query.dtype), scale, dropout)

@@ -1,12 +1,18 @@
-"""What a forward pass does for nothing, left out: large blocks of logits, and casts to and fro."""
+"""What a forward pass does for nothing, left out: large blocks of logits, casts to and fro, sums.
+
+An adapter's casts and sums stay where layers are checkpointed: those run again in the backward
+pass, when the context is closed, and must do the same twice.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 
 import torch
 from peft.helpers import disable_input_dtype_casting
+from peft.tuners.lora.layer import Linear, LoraLayer, LoraVariant
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from trl.trainer import utils as trl_utils
 
@@ -25,15 +31,15 @@ def lean_forward(model: PreTrainedModel) -> Iterator[None]:
     Args:
         model: a causal language model with TRL's fused head.
     """
-    tiles = _small_tiles() if model.device.type == "cpu" else nullcontext()
-    with disable_input_dtype_casting(model, active=_casts_twice(model)), tiles:
+    with ExitStack() as stack:
+        if model.device.type == "cpu":
+            stack.enter_context(_small_tiles())
+        if not model.is_gradient_checkpointing:
+            stack.enter_context(_single_sums(model))
+            # PEFT casts its inputs to float32, its weights' type, and autocast casts them back.
+            autocast = torch.is_autocast_enabled(model.device.type)
+            stack.enter_context(disable_input_dtype_casting(model, active=autocast))
         yield
-
-
-def _casts_twice(model: PreTrainedModel) -> bool:
-    """Whether PEFT casts its inputs to float32, its weights' type, and autocast casts them back."""
-    # Checkpointed layers run again in the backward pass, after this, and must do the same then.
-    return torch.is_autocast_enabled(model.device.type) and not model.is_gradient_checkpointing
 
 
 @contextmanager
@@ -44,3 +50,44 @@ def _small_tiles() -> Iterator[None]:
         yield
     finally:
         trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = own
+
+
+class _SingleSum(LoraVariant):
+    """Plain LoRA, whose product is scaled and added to the base layer's result by one operation.
+
+    PEFT computes ``result + product * scaling``: two more passes through memory, one more back.
+    """
+
+    @staticmethod
+    def forward(
+        module: LoraLayer, active_adapter: str, x: Tensor, result: Tensor, **kwargs: object
+    ) -> Tensor:
+        up = module.lora_B[active_adapter]
+        assert isinstance(up, nn.Linear)
+        down = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))
+        summed = torch.addmm(
+            result.flatten(0, -2),
+            down.flatten(0, -2),
+            up.weight.t(),
+            alpha=module.scaling[active_adapter],
+        )
+        return summed.view(result.shape)
+
+
+@contextmanager
+def _single_sums(model: PreTrainedModel) -> Iterator[None]:
+    # A variant is where PEFT lets an adapter compute otherwise.
+    plain = [
+        (layer, name)
+        for layer in model.modules()
+        if isinstance(layer, Linear)
+        for name, up in layer.lora_B.items()
+        if name not in layer.lora_variant and up.bias is None
+    ]
+    for layer, name in plain:
+        layer.lora_variant[name] = _SingleSum()
+    try:
+        yield
+    finally:
+        for layer, name in plain:
+            del layer.lora_variant[name]
