@@ -32,6 +32,7 @@ def main(config: Path, templates: list[str], overrides: list[str]) -> None:
         for number, template in enumerate(templates):
             workspace = Workspace(Path(temporary) / str(number))
             changes = [*overrides, f"prompt.template={template}", "generation.n_samples=1"]
+            changes.append("evaluation.n_samples=1")
             world = open_world(load_config(config, changes), workspace)
             systems.append(_read_by(world, template))
         systems += [history_text(world), profile(world), without_text(world)]
