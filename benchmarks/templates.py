@@ -24,6 +24,13 @@ from rlrf4rec.stages.text_inputs import linked_texts
 from rlrf4rec.stages.world import World, open_world, write_prompts
 from rlrf4rec.workspace import Workspace
 
+ONE_TEXT_EACH = (
+    "generation.n_samples=1",
+    "evaluation.n_samples=1",
+    # Both folds' users are tested; `fold_0` looks at one of them.
+    "folds.protocol=cross",
+)
+
 
 def main(config: Path, templates: list[str], overrides: list[str]) -> None:
     """Print a row a template."""
@@ -31,8 +38,7 @@ def main(config: Path, templates: list[str], overrides: list[str]) -> None:
         systems: list[System] = []
         for number, template in enumerate(templates):
             workspace = Workspace(Path(temporary) / str(number))
-            changes = [*overrides, f"prompt.template={template}", "generation.n_samples=1"]
-            changes.append("evaluation.n_samples=1")
+            changes = [*ONE_TEXT_EACH, *overrides, f"prompt.template={template}"]
             world = open_world(load_config(config, changes), workspace)
             systems.append(_read_by(world, template))
         systems += [history_text(world), profile(world), without_text(world)]
