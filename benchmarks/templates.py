@@ -18,6 +18,7 @@ import polars as pl
 from fold_0 import ndcg_on_fold_0, standard_error
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.metrics import user_means
+from rlrf4rec.evaluation.words import visible
 from rlrf4rec.loop import write_first_texts
 from rlrf4rec.stages.systems import System, history_text, one_row_each, profile, without_text
 from rlrf4rec.stages.text_inputs import linked_texts
@@ -58,7 +59,7 @@ def _read_by(world: World, template: str) -> System:
     texts = write_first_texts(world, write_prompts(world)).frame("samples.parquet").sort("user")
     well_formed = texts["structure_ok"].to_numpy().mean()
     print(f"{template}: {len(texts)} texts, {well_formed:.3f} well-formed, for example")
-    print(*texts["text"].head(2), sep="\n\n", flush=True)
+    print(*map(visible, texts["text"].head(2)), sep="\n\n", flush=True)
     vectors = world.encoder.encode(linked_texts(world, texts.filter(pl.col("sample") == 0)))
     return System(template, vectors, one_row_each(world))
 

@@ -78,6 +78,15 @@ def test_gradients_are_the_same(base_model: Path, dtype: torch.dtype, tolerance:
     assert their_calls["aten::_to_copy"] - our_calls["aten::_to_copy"] == fewer_casts
 
 
+def test_types_may_differ_without_autocast(base_model: Path) -> None:
+    """A bfloat16 model with a float32 adapter, as a reference is read before training."""
+    model = _adapted(base_model, torch.bfloat16).eval()
+    plain = model(input_ids=IDS, labels=IDS, fused_lm_head=True)
+    with lean_forward(causal_model(model)):
+        lean_outputs = model(input_ids=IDS, labels=IDS, fused_lm_head=True)
+    torch.testing.assert_close(lean_outputs.loss, plain.loss, rtol=1e-2, atol=1e-2)
+
+
 def test_checkpointed_layers_do_the_same_twice(base_model: Path) -> None:
     """To the last bit: they run once inside the context, once outside."""
     model = _adapted(base_model, torch.bfloat16, checkpointing=True)

@@ -65,8 +65,9 @@ class _SingleSum(LoraVariant):
         up = module.lora_B[active_adapter]
         assert isinstance(up, nn.Linear)
         down = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))
+        # PEFT casts the sum back to the base layer's type.
         summed = torch.addmm(
-            result.flatten(0, -2),
+            result.flatten(0, -2).to(down.dtype),
             down.flatten(0, -2),
             up.weight.t(),
             alpha=module.scaling[active_adapter],
