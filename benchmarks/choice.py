@@ -15,9 +15,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
-from fold_0 import ndcg_on_fold_0, standard_error
+from fold_0 import ndcg_on_fold_0, said_gain
 from rlrf4rec.config import load_config
-from rlrf4rec.evaluation.metrics import user_means
 from rlrf4rec.stages.rewarding import foreseen
 from rlrf4rec.stages.systems import System, best_rows, both_halves
 from rlrf4rec.stages.text_inputs import encode_texts, text_rows
@@ -37,12 +36,7 @@ def main(folder: Path, overrides: list[str]) -> None:
         cells = " ".join(
             f"{b} {gain.mean():+.4f}" for b, gain in zip(backbones, gains, strict=True)
         )
-        mean = gains.mean(axis=0)
-        by_user = np.nanmean(user_means(mean[None], users))
-        error = standard_error(mean, users)
-        print(
-            f"{system.name:8s} {mean.mean():+.4f} ± {error:.4f}, by user {by_user:+.4f} ({cells})"
-        )
+        print(f"{system.name:8s} {said_gain(gains.mean(axis=0), users)} ({cells})")
 
 
 def _systems(world: World, folder: Path) -> list[System]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlrf4rec.evaluation.metrics import ndcg
+from rlrf4rec.evaluation.metrics import ndcg, user_means
 from rlrf4rec.records import FloatArray, IntArray
 from rlrf4rec.stages.systems import System
 from rlrf4rec.stages.trials import run_trial, tested_lists, trial_of
@@ -33,8 +33,14 @@ def ndcg_on_fold_0(
     return values, lists.user
 
 
-def standard_error(values: FloatArray, users: IntArray) -> float:
+def _standard_error(values: FloatArray, users: IntArray) -> float:
     """Of a mean over lists, users drawn with all their lists."""
     _, group = np.unique(users, return_inverse=True)
     sums = np.bincount(group, values - values.mean())
     return float((sums**2).sum() ** 0.5 / len(values))
+
+
+def said_gain(gain: FloatArray, users: IntArray) -> str:
+    """A difference of each list ``[n]``: mean over lists ± its standard error, mean over users."""
+    by_user = np.nanmean(user_means(gain[None], users))
+    return f"{gain.mean():+.4f} ± {_standard_error(gain, users):.4f}, by user {by_user:+.4f}"

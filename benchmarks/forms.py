@@ -20,10 +20,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
-from fold_0 import ndcg_on_fold_0, standard_error
+from fold_0 import ndcg_on_fold_0, said_gain
 from rlrf4rec.config import load_config
 from rlrf4rec.data.seeds import stable_hash
-from rlrf4rec.evaluation.metrics import user_means
 from rlrf4rec.knowledge.texts import history_texts
 from rlrf4rec.prompts.rendering import HistoryItem
 from rlrf4rec.stages.systems import System, one_row_each, profile, without_text
@@ -43,9 +42,7 @@ def main(folder: Path, overrides: list[str]) -> None:
         values, users = ndcg_on_fold_0(world, systems, backbones)
     for system in systems:
         gain = np.mean([values[system.name, b] - values["untuned", b] for b in backbones], axis=0)
-        by_user = np.nanmean(user_means(gain[None], users))
-        error = standard_error(gain, users)
-        print(f"{system.name:28s} {gain.mean():+.4f} ± {error:.4f}, by user {by_user:+.4f}")
+        print(f"{system.name:28s} {said_gain(gain, users)}")
 
 
 def _systems(world: World, texts: dict[str, list[str]]) -> list[System]:

@@ -13,11 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import polars as pl
 
-from fold_0 import ndcg_on_fold_0, standard_error
+from fold_0 import ndcg_on_fold_0, said_gain
 from rlrf4rec.config import load_config
-from rlrf4rec.evaluation.metrics import user_means
 from rlrf4rec.evaluation.words import visible
 from rlrf4rec.loop import write_first_texts
 from rlrf4rec.stages.systems import System, history_text, one_row_each, profile, without_text
@@ -39,7 +37,7 @@ def main(config: Path, templates: list[str], overrides: list[str]) -> None:
         systems: list[System] = []
         for number, template in enumerate(templates):
             workspace = Workspace(Path(temporary) / str(number))
-            changes = [*ONE_TEXT_EACH, *overrides, f"prompt.template={template}"]
+            changes = [*overrides, *ONE_TEXT_EACH, f"prompt.template={template}"]
             world = open_world(load_config(config, changes), workspace)
             systems.append(_read_by(world, template))
         systems += [history_text(world), profile(world), without_text(world)]
@@ -49,9 +47,7 @@ def main(config: Path, templates: list[str], overrides: list[str]) -> None:
         gain = np.mean(
             [values[system.name, b] - values[templates[0], b] for b in backbones], axis=0
         )
-        by_user = np.nanmean(user_means(gain[None], users))
-        error = standard_error(gain, users)
-        print(f"{system.name:28s} {gain.mean():+.4f} ± {error:.4f}, by user {by_user:+.4f}")
+        print(f"{system.name:28s} {said_gain(gain, users)}")
 
 
 def _read_by(world: World, template: str) -> System:
@@ -60,7 +56,7 @@ def _read_by(world: World, template: str) -> System:
     well_formed = texts["structure_ok"].to_numpy().mean()
     print(f"{template}: {len(texts)} texts, {well_formed:.3f} well-formed, for example")
     print(*map(visible, texts["text"].head(2)), sep="\n\n", flush=True)
-    vectors = world.encoder.encode(linked_texts(world, texts.filter(pl.col("sample") == 0)))
+    vectors = world.encoder.encode(linked_texts(world, texts))
     return System(template, vectors, one_row_each(world))
 
 

@@ -101,7 +101,7 @@ def _attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers asks of an attention: ``[b, h, w, d]`` to ``[b, w, h, d]``."""
+    """What transformers asks of an attention: ``[b, h, w, d]`` queries to ``[b, w, h, d]``."""
     branches = _branches.get()
     if attention_mask is None:
         return sdpa_attention_forward(
@@ -133,7 +133,7 @@ def _attend_batch(
 def _attend_causal(
     query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float
 ) -> Tensor:
-    """``[b, h, w, d]`` each."""
+    """``[b, h, w, d]`` queries on ``[b, g, w, d]`` keys."""
     width = query.shape[2]
     if width * width > MOST_SCORES // 4:
         # Keeps no scores; its backward pass is slower.
@@ -153,7 +153,7 @@ def _attend_flat(
     dropout: float,
     branches: Branches,
 ) -> Tensor:
-    """``[1, h, w, d]`` each; the mask is ``[r, 1, v, s + v]``."""
+    """``[1, h, w, d]`` queries on ``[1, g, w, d]`` keys; the mask is ``[r, 1, v, s + v]``."""
     stem, rows, width = branches.stem, len(branches.lengths), max(branches.lengths)
 
     def own(part: Tensor) -> Tensor:
