@@ -135,7 +135,7 @@ def vs_transformers(writing: Writing | None = None) -> Row:
                 for ids in (torch.tensor([one], device=device.name) for one in work.prompts)
             ]
 
-    with _open_writer(writing.device) as engine:
+    with _open_writer(writing) as engine:
         work = writing.work(0, writing.n_users)
         _check_same_model(most_likely(work), engine, work)
     return _row("sample_vs_transformers", generate, 8.0, writing)
@@ -171,7 +171,7 @@ def vs_limit() -> Row:
 
 def written(writing: Writing) -> Iterator[tuple[Work, int, float]]:
     """Each round's users, the tokens that we wrote, and our seconds; after a warm-up."""
-    with _open_writer(writing.device) as engine:
+    with _open_writer(writing) as engine:
         write = partial(_ours, engine, settings=writing.settings)
         write(_warm_up(writing))
         for work in _rounds(writing):
@@ -198,7 +198,7 @@ def tokens_to_read(work: Work) -> int:
 
 def _row(name: str, theirs: Callable[[Work], int], target: float, writing: Writing) -> Row:
     ratios, ours_rates, their_rates = [], [], []
-    with _open_writer(writing.device) as engine:
+    with _open_writer(writing) as engine:
         ours = partial(_ours, engine, settings=writing.settings)
         ours(_warm_up(writing))
         theirs(_warm_up(writing))
@@ -257,8 +257,10 @@ def _until(ids: list[int], ends: set[int]) -> int:
 
 
 @contextmanager
-def _open_writer(device: Device) -> Iterator[Engine]:
-    with open_engine(model_folder(), device.machine, device.dtype, keep_export=True) as engine:
+def _open_writer(writing: Writing) -> Iterator[Engine]:
+    device = writing.device
+    machine = device.machine.model_copy(update={"sampling_batch": writing.n_users})
+    with open_engine(model_folder(), machine, device.dtype, keep_export=True) as engine:
         yield engine
 
 

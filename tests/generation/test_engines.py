@@ -6,7 +6,7 @@ import importlib.util
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 
 from rlrf4rec.config import GenerationConfig, MachineConfig, ModelConfig
 from rlrf4rec.errors import MissingPartError
-from rlrf4rec.generation import Engine, Request, choose_engine, open_engine
+from rlrf4rec.generation import Engine, Request, Text, choose_engine, open_engine
 from rlrf4rec.generation.engines import (
     available_device,
     choose_device,
@@ -33,6 +33,12 @@ needs_openvino = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("openvino_genai", "optimum")),
     reason="needs openvino-genai and optimum-intel",
 )
+
+
+def _sample(
+    engine: Engine, requests: Iterable[Request], config: GenerationConfig = CONFIG
+) -> list[list[Text]]:
+    return list(engine.sample(requests, config))
 
 
 def _requests() -> list[Request]:
@@ -131,7 +137,7 @@ def test_opening_transformers(tiny_model_folder: Path) -> None:
     machine = MachineConfig(device="cpu", engine="transformers")
     with open_engine(tiny_model_folder, machine, "float32", keep_export=True) as engine:
         assert isinstance(engine, TransformersEngine)
-        assert len(engine.sample(_requests()[:1], CONFIG)[0]) == 2
+        assert len(next(engine.sample(_requests()[:1], CONFIG))) == 2
 
 
 def test_missing_package_says_what_to_install(
@@ -169,11 +175,11 @@ def engine(tiny_model_folder: Path, cache: Path, dtype: str) -> Iterator[Engine]
 @needs_openvino
 class TestOpenVINO:
     def test_eight_at_once_are_eight_alone(self, engine: Engine) -> None:
-        together = engine.sample(_requests(), CONFIG)
-        assert [engine.sample([one], CONFIG)[0] for one in _requests()] == together
-        assert engine.sample(_requests()[::-1], CONFIG)[::-1] == together
+        together = _sample(engine, _requests())
+        assert [_sample(engine, [one])[0] for one in _requests()] == together
+        assert _sample(engine, _requests()[::-1])[::-1] == together
         single = [
-            engine.sample([Request(one.prompt_ids, [seed])], CONFIG)[0][0]
+            _sample(engine, [Request(one.prompt_ids, [seed])])[0][0]
             for one in _requests()
             for seed in one.seeds
         ]
@@ -183,20 +189,20 @@ class TestOpenVINO:
         self, engine: Engine, tiny_model_folder: Path, dtype: str
     ) -> None:
         """As after a kill: this process never read the other prompts."""
-        warm = engine.sample(_requests(), CONFIG)
+        warm = _sample(engine, _requests())
         with open_engine(tiny_model_folder, OPENVINO, dtype, keep_export=True) as cold:
-            assert cold.sample(_requests()[5:], CONFIG) == warm[5:]
+            assert _sample(cold, _requests()[5:]) == warm[5:]
 
     def test_seeds_and_prompts_make_the_text(self, engine: Engine) -> None:
         first, second = _requests()[:2]
-        texts = engine.sample([first, Request(second.prompt_ids, first.seeds)], CONFIG)
+        texts = _sample(engine, [first, Request(second.prompt_ids, first.seeds)])
         assert texts[0][0] != texts[0][1]
         assert texts[0] != texts[1]
 
     def test_stops_at_the_end_or_at_the_limit(self, engine: Engine) -> None:
         """The random model seldom ends a text, but some of two hundred end."""
         prompt = _requests()[0].prompt_ids
-        (texts,) = engine.sample([Request(prompt, range(200))], CONFIG)
+        (texts,) = _sample(engine, [Request(prompt, range(200))])
         ended = [text for text in texts if text.finished]
         cut = [text for text in texts if not text.finished]
         assert ended
@@ -219,13 +225,14 @@ class TestOpenVINO:
         reference = TransformersEngine(tiny_model_folder, "float32", "cpu", [258])
         shares = []
         for one in (reference, engine):
-            (texts,) = one.sample([Request(prompt, range(400))], config)
+            (texts,) = _sample(one, [Request(prompt, range(400))], config)
             first = [text.token_ids[0] if text.token_ids else 258 for text in texts]
             shares.append(np.bincount(first, minlength=259) / len(first))
         assert np.abs(shares[0] - shares[1]).sum() / 2 < 0.25
 
     def test_nothing_asked_nothing_given(self, engine: Engine) -> None:
-        assert engine.sample([], CONFIG) == []
+        assert _sample(engine, []) == []
+        assert _sample(engine, [Request([50, 51], [])]) == [[]]
 
 
 @needs_openvino
@@ -255,6 +262,6 @@ class TestExport:
         monkeypatch.setattr("tempfile.tempdir", str(temporary))
         with open_engine(tiny_model_folder, OPENVINO, "float32", keep_export=False) as engine:
             assert list(temporary.glob("rlrf4rec-export-*/openvino_model.xml"))
-            assert len(engine.sample(_requests()[:1], CONFIG)[0]) == 2
+            assert len(next(engine.sample(_requests()[:1], CONFIG))) == 2
         assert not list(temporary.glob("rlrf4rec-export-*"))
         assert not (tmp_path / "cache").exists()

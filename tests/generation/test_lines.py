@@ -1,17 +1,18 @@
-"""Answers written line by line, by a real tiny model of each engine."""
+"""Texts written line by line, by a real tiny model of each engine."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlrf4rec.config import GenerationConfig, MachineConfig
-from rlrf4rec.generation import Engine, LineWriter, Request, Text, open_engine
-from rlrf4rec.generation.lines import line_end_ids, line_seed
+from rlrf4rec.generation import Engine, Part, Request, Text, line_parts, open_engine
+from rlrf4rec.generation.lines import Line, _Words, line_end_ids
 from rlrf4rec.prompts.templates import LineForm
 
 CONFIG = GenerationConfig(max_new_tokens=30, temperature=1.0)
@@ -41,15 +42,38 @@ def engine(
         yield opened
 
 
+class _NeverOver(Line):
+    """Written to the end of the line or the limit, and cut afterwards."""
+
+    def is_over(self, token_ids: Sequence[int]) -> bool:
+        return False
+
+
+class _ManyCommas(_Words):
+    """Every fifth token is one: a random model seldom writes its own."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(tokenizer)
+        self.piece = lambda token: "," if token % 5 == 0 else str(token)
+
+
 def _requests() -> list[Request]:
     return [Request(list(range(40 + row, 60 + 2 * row)), [row, 100 + row]) for row in range(4)]
 
 
-class TestLineWriter:
+def _write(engine: Engine, parts: Sequence[Part], requests: Sequence[Request]) -> list[list[Text]]:
+    return list(engine.sample(requests, CONFIG, parts))
+
+
+class TestLineByLine:
+    @pytest.fixture
+    def parts(self, tokenizer: PreTrainedTokenizerBase) -> Sequence[Part]:
+        return line_parts(tokenizer, OPENINGS, CONFIG.max_new_tokens)
+
     def test_every_opening_stands_at_the_beginning_of_its_line(
-        self, engine: Engine, tokenizer: PreTrainedTokenizerBase
+        self, engine: Engine, parts: Sequence[Part], tokenizer: PreTrainedTokenizerBase
     ) -> None:
-        for texts in LineWriter(engine, tokenizer, OPENINGS).sample(_requests(), CONFIG):
+        for texts in _write(engine, parts, _requests()):
             for text in texts:
                 lines = tokenizer.decode(list(text.token_ids)).split("\n")
                 assert len(lines) == 3
@@ -57,51 +81,43 @@ class TestLineWriter:
                 assert lines[2].startswith("Mood:")
 
     def test_a_line_takes_its_share_of_the_tokens_and_no_more(
-        self, engine: Engine, tokenizer: PreTrainedTokenizerBase
+        self, engine: Engine, parts: Sequence[Part]
     ) -> None:
-        given = sum(len(tokenizer(f"\n{words}")["input_ids"]) for words in OPENINGS)
-        texts = [
-            text
-            for row in LineWriter(engine, tokenizer, OPENINGS).sample(_requests(), CONFIG)
-            for text in row
-        ]
+        given = sum(len(part.opening) for part in parts)
+        texts = [text for row in _write(engine, parts, _requests()) for text in row]
         assert all(len(text.token_ids) <= 30 + given for text in texts)
         for text in texts:
             if text.finished:
                 assert len(text.token_ids) < 30 + given
 
-    def test_four_users_at_once_are_four_alone(
-        self, engine: Engine, tokenizer: PreTrainedTokenizerBase
-    ) -> None:
-        writer = LineWriter(engine, tokenizer, OPENINGS)
-        together = writer.sample(_requests(), CONFIG)
-        assert [writer.sample([one], CONFIG)[0] for one in _requests()] == together
+    def test_four_users_at_once_are_four_alone(self, engine: Engine, parts: Sequence[Part]) -> None:
+        together = _write(engine, parts, _requests())
+        assert [_write(engine, parts, [one])[0] for one in _requests()] == together
         single = [
-            writer.sample([Request(one.prompt_ids, [seed])], CONFIG)[0][0]
+            _write(engine, parts, [Request(one.prompt_ids, [seed])])[0][0]
             for one in _requests()
             for seed in one.seeds
         ]
         assert single == [text for texts in together for text in texts]
 
+    def test_what_nobody_would_keep_need_not_be_drawn(
+        self, engine: Engine, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        """Lines of two items at most, ended by the engine where it sees that, and afterwards."""
+        lines = [
+            replace(line, words=_ManyCommas(tokenizer))
+            for line in line_parts(tokenizer, ["Mood:"], 40, [LineForm(max_items=2)] * 2)
+        ]
+        texts = _write(engine, lines, _requests())
+        assert texts == _write(engine, [_NeverOver(**vars(line)) for line in lines], _requests())
+        assert any(text.finished for of_user in texts for text in of_user)
+
     def test_one_line_is_the_engine_itself_stopped_at_the_line_s_end(
         self, engine: Engine, tokenizer: PreTrainedTokenizerBase
     ) -> None:
-        alone = LineWriter(engine, tokenizer, []).sample(_requests(), CONFIG)
-        assert alone == engine.sample(_requests(), CONFIG, line_end_ids(tokenizer))
-
-
-class _Writes:
-    """An engine that writes a given line, to show what becomes of it."""
-
-    def __init__(self, token_ids: list[int], finished: bool) -> None:
-        self._text = Text(tuple(token_ids), finished)
-        self.budgets: list[int] = []
-
-    def sample(
-        self, requests: Sequence[Request], settings: GenerationConfig, stop_ids: object = ()
-    ) -> list[list[Text]]:
-        self.budgets.append(settings.max_new_tokens)
-        return [[self._text for _ in request.seeds] for request in requests]
+        until = Part(CONFIG.max_new_tokens, stop_ids=line_end_ids(tokenizer))
+        alone = _write(engine, line_parts(tokenizer, [], CONFIG.max_new_tokens), _requests())
+        assert alone == _write(engine, [until], _requests())
 
 
 @pytest.mark.parametrize(
@@ -129,9 +145,9 @@ def test_a_line_ends_with_a_whole_item(
     kept: str | None,
     finished: bool,
 ) -> None:
-    written = _Writes(tokenizer(line, add_special_tokens=False)["input_ids"], ended)
-    writer = LineWriter(written, tokenizer, [], [LineForm(max_items=max_items)])
-    ((text,),) = writer.sample([Request([1], [0])], CONFIG)
+    ids = tokenizer(line, add_special_tokens=False)["input_ids"]
+    (part,) = line_parts(tokenizer, [], 64, [LineForm(max_items=max_items)])
+    text = part.keep(Text(tuple(ids), ended))
     whole = " Alien (1979; Horror, Sci-Fi)" if kept is None else kept
     assert (tokenizer.decode(list(text.token_ids)), text.finished) == (whole, finished)
 
@@ -141,19 +157,39 @@ def test_a_line_of_titles_with_commas_ends_at_a_semicolon(
 ) -> None:
     """``White`` comes twice and is no item."""
     ids = tokenizer(" Tape, White; Wire, White; Tape, White; Nai", add_special_tokens=False)
-    form = LineForm(max_items=4, separator=";")
-    writer = LineWriter(_Writes(ids["input_ids"], False), tokenizer, [], [form])
-    ((text,),) = writer.sample([Request([1], [0])], CONFIG)
+    (part,) = line_parts(tokenizer, [], 64, [LineForm(max_items=4, separator=";")])
+    text = part.keep(Text(tuple(ids["input_ids"]), False))
     assert tokenizer.decode(list(text.token_ids)) == " Tape, White; Wire, White"
     assert text.finished
 
 
+@pytest.mark.parametrize(
+    ("line", "most", "over"),
+    [
+        (" Alien, Brazil, He", 3, False),
+        # Behind the last separator stands what may still become another item.
+        (" Alien, Brazil, Alien", 3, False),
+        (" Alien, Brazil, Alien,", 4, True),
+        (" Alien, Brazil,", 2, True),
+        (" Alien, Brazil", 2, False),
+        (" Alien (1979; Horror,", 1, False),
+        (" Alien, Alien,", None, False),
+    ],
+)
+def test_a_line_is_over_when_what_follows_would_be_cut(
+    tokenizer: PreTrainedTokenizerBase, line: str, most: int | None, over: bool
+) -> None:
+    ids = tokenizer(line, add_special_tokens=False)["input_ids"]
+    (part,) = line_parts(tokenizer, [], 64, [LineForm(max_items=most)])
+    assert part.is_over(ids) == over
+
+
 def test_lines_share_the_tokens_as_their_forms_say(tokenizer: PreTrainedTokenizerBase) -> None:
     """30 tokens in shares of 3, 2 and 1."""
-    engine = _Writes([7], True)
     forms = [LineForm(share=3), LineForm(share=2), LineForm(share=1)]
-    LineWriter(engine, tokenizer, OPENINGS, forms).sample(_requests(), CONFIG)
-    assert engine.budgets == [15, 10, 5]
+    parts = line_parts(tokenizer, OPENINGS, 30, forms)
+    assert [part.max_new_tokens for part in parts] == [15, 10, 5]
+    assert tokenizer.decode(list(parts[1].opening)) == "\nPeriod:"
 
 
 def test_line_ends_are_the_tokens_with_a_line_break(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -162,10 +198,3 @@ def test_line_ends_are_the_tokens_with_a_line_break(tokenizer: PreTrainedTokeniz
     assert set(newline) <= ends
     assert all("\n" in tokenizer.decode([token]) for token in ends)
     assert tokenizer("a", add_special_tokens=False)["input_ids"][0] not in ends
-
-
-def test_a_line_s_seed_comes_from_the_sample_s() -> None:
-    assert line_seed(7, 0) == 7
-    seeds = {line_seed(seed, line) for seed in range(50) for line in range(4)}
-    assert len(seeds) == 200
-    assert all(0 <= seed < 2**32 for seed in seeds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from itertools import product
 
-from rlrf4rec.generation.base import sample_seed
+from rlrf4rec.generation.base import part_seed, sample_seed
 
 
 def test_stable_value() -> None:
@@ -32,3 +32,10 @@ def test_parts_do_not_run_together() -> None:
 
 def test_fits_every_engine() -> None:
     assert all(0 <= sample_seed(0, f"user {n} é", "w", 0) < 2**32 for n in range(100))
+
+
+def test_a_part_s_seed_comes_from_the_sample_s() -> None:
+    assert part_seed(7, 0) == 7
+    seeds = {part_seed(seed, part) for seed in range(50) for part in range(4)}
+    assert len(seeds) == 200
+    assert all(0 <= seed < 2**32 for seed in seeds)

@@ -10,7 +10,7 @@ import pytest
 
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation import shared_prompts
-from rlrf4rec.generation.base import Request, Text
+from rlrf4rec.generation.base import Part, Request, Text
 from rlrf4rec.generation.transformers_engine import TransformersEngine
 
 SETTINGS = GenerationConfig(max_new_tokens=13, temperature=1.0, top_p=0.9)
@@ -22,12 +22,20 @@ def engine(tiny_model_folder: Path) -> TransformersEngine:
     return TransformersEngine(tiny_model_folder, "float32", "cpu", EOS)
 
 
+PARTS = [Part(9), Part(5, opening=(70, 71, 72)), Part(4, opening=(80,), stop_ids=frozenset([90]))]
+"""Lines after which each text goes on, with as many tokens as it has come to."""
+
+
+def _sample(engine: TransformersEngine, requests: Sequence[Request]) -> list[list[Text]]:
+    return list(engine.sample(requests, SETTINGS, PARTS))
+
+
 def _generate(
     engine: TransformersEngine, requests: Sequence[Request], monkeypatch: pytest.MonkeyPatch
 ) -> list[list[Text]]:
     with monkeypatch.context() as patched:
         patched.setattr(shared_prompts, "can_share", lambda model: False)
-        return engine.sample(requests, SETTINGS)
+        return _sample(engine, requests)
 
 
 def _ids(rng: np.random.Generator, length: int) -> list[int]:
@@ -35,24 +43,13 @@ def _ids(rng: np.random.Generator, length: int) -> list[int]:
     return ids
 
 
-def _first_lines(seed: int) -> list[Request]:
+def _own_prompts(seed: int) -> list[Request]:
     """Prompts of 2 to 60 tokens; one to five texts each."""
     rng = np.random.default_rng(seed)
     return [
         Request(_ids(rng, int(rng.integers(2, 60))), list(range(10 * row, 10 * row + count)))
         for row, count in enumerate(rng.integers(1, 6, size=7))
     ]
-
-
-def _next_lines(seed: int) -> list[Request]:
-    """What five texts of each of three prompts go on from, each with tokens of its own."""
-    rng = np.random.default_rng(seed)
-    requests = []
-    for prompt in [_ids(rng, length) for length in (40, 7, 23)]:
-        for number in range(5):
-            written = _ids(rng, int(rng.integers(1, 9)))
-            requests.append(Request(prompt + written, [number], written=len(written)))
-    return requests
 
 
 def _same_prompt(seed: int) -> list[Request]:
@@ -65,7 +62,7 @@ def _same_prompt(seed: int) -> list[Request]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("requests_of", [_first_lines, _next_lines, _same_prompt])
+@pytest.mark.parametrize("requests_of", [_own_prompts, _same_prompt])
 def test_equals_generate(
     engine: TransformersEngine,
     requests_of: type,
@@ -73,7 +70,7 @@ def test_equals_generate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     requests = requests_of(seed)
-    assert engine.sample(requests, SETTINGS) == _generate(engine, requests, monkeypatch)
+    assert _sample(engine, requests) == _generate(engine, requests, monkeypatch)
 
 
 def test_a_prompt_of_many_users_does_not_widen_the_others() -> None:
@@ -102,27 +99,27 @@ def test_the_same_number_of_each_stays_together() -> None:
 
 def test_in_small_passes(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts one by one, and rows' own tokens prompt by prompt, as little memory asks."""
-    whole = engine.sample(_next_lines(0), SETTINGS)
+    whole = _sample(engine, _own_prompts(0))
     monkeypatch.setattr(shared_prompts, "_MOST_TOKENS", 1)
     monkeypatch.setattr(shared_prompts, "_MOST_SCORES", 1)
-    assert engine.sample(_next_lines(0), SETTINGS) == whole
+    assert _sample(engine, _own_prompts(0)) == whole
 
 
 def test_a_prompt_of_one_token_is_left_to_generate(
     engine: TransformersEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ((text,),) = engine.sample([Request([50], [1])], SETTINGS)
+    ((text,),) = _sample(engine, [Request([50], [1])])
     assert text.token_ids
     assert "read once for each text" in caplog.text
 
 
 def test_the_model_is_left_as_it_was(engine: TransformersEngine) -> None:
-    engine.sample(_first_lines(0), SETTINGS)
+    _sample(engine, _own_prompts(0))
     assert engine._model.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.gpu
 def test_equals_generate_on_a_gpu(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = TransformersEngine(tiny_model_folder, "float32", "cuda", EOS)
-    for requests in (_first_lines(0), _next_lines(0)):
-        assert engine.sample(requests, SETTINGS) == _generate(engine, requests, monkeypatch)
+    for requests in (_own_prompts(0), _same_prompt(0)):
+        assert _sample(engine, requests) == _generate(engine, requests, monkeypatch)

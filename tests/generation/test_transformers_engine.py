@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation import transformers_engine
-from rlrf4rec.generation.base import Request, Text, text_of
+from rlrf4rec.generation.base import Part, Request, Text, text_of
 from rlrf4rec.generation.transformers_engine import SeededSampling, TransformersEngine
 
 LIKELY = [0.5, 0.3, 0.15, 0.05]
@@ -103,6 +103,12 @@ EOS = [258, *range(12)]
 """The model is random: with one end token in 259 hardly a text would end."""
 
 
+def _sample(
+    engine: TransformersEngine, requests: Iterable[Request], config: GenerationConfig = CONFIG
+) -> list[list[Text]]:
+    return list(engine.sample(requests, config))
+
+
 def _requests(n: int = 8) -> list[Request]:
     """Prompts of different lengths, two samples each."""
     rng = np.random.default_rng(0)
@@ -119,22 +125,22 @@ def engine(tiny_model_folder: Path) -> TransformersEngine:
 
 class TestEngine:
     def test_eight_at_once_are_eight_alone(self, engine: TransformersEngine) -> None:
-        together = engine.sample(_requests(), CONFIG)
-        alone = [engine.sample([request], CONFIG)[0] for request in _requests()]
+        together = _sample(engine, _requests())
+        alone = [_sample(engine, [request])[0] for request in _requests()]
         assert together == alone
         one_seed = [
-            [engine.sample([Request(request.prompt_ids, [seed])], CONFIG)[0][0]]
+            [_sample(engine, [Request(request.prompt_ids, [seed])])[0][0]]
             for request in _requests()
             for seed in request.seeds
         ]
         assert [text for row in together for text in row] == [text for (text,) in one_seed]
 
     def test_order_does_not_matter(self, engine: TransformersEngine) -> None:
-        forward = engine.sample(_requests(), CONFIG)
-        assert engine.sample(_requests()[::-1], CONFIG)[::-1] == forward
+        forward = _sample(engine, _requests())
+        assert _sample(engine, _requests()[::-1])[::-1] == forward
 
     def test_stops_at_the_end_or_at_the_limit(self, engine: TransformersEngine) -> None:
-        texts = [text for row in engine.sample(_requests(), CONFIG) for text in row]
+        texts = [text for row in _sample(engine, _requests()) for text in row]
         ended = [text for text in texts if text.finished]
         cut = [text for text in texts if not text.finished]
         assert ended
@@ -146,7 +152,7 @@ class TestEngine:
     def test_a_longer_limit_only_adds(self, engine: TransformersEngine) -> None:
         long = CONFIG.model_copy(update={"max_new_tokens": 24})
         for short, full in zip(
-            engine.sample(_requests(4), CONFIG), engine.sample(_requests(4), long), strict=True
+            _sample(engine, _requests(4)), _sample(engine, _requests(4), long), strict=True
         ):
             for a, b in zip(short, full, strict=True):
                 assert b.token_ids[: len(a.token_ids)] == a.token_ids
@@ -154,13 +160,13 @@ class TestEngine:
 
     def test_seeds_and_prompts_make_the_text(self, engine: TransformersEngine) -> None:
         first, second = _requests(2)
-        texts = engine.sample([first, Request(second.prompt_ids, first.seeds)], CONFIG)
+        texts = _sample(engine, [first, Request(second.prompt_ids, first.seeds)])
         assert texts[0][0] != texts[0][1]
         assert texts[0] != texts[1]
 
     def test_nothing_asked_nothing_given(self, engine: TransformersEngine) -> None:
-        assert engine.sample([], CONFIG) == []
-        assert engine.sample([Request([50, 51], [])], CONFIG) == [[]]
+        assert _sample(engine, []) == []
+        assert _sample(engine, [Request([50, 51], [])]) == [[]]
 
     def test_settings_come_from_the_run_alone(
         self, engine: TransformersEngine, tiny_model_folder: Path, tmp_path: Path
@@ -171,7 +177,7 @@ class TestEngine:
         habits = {"repetition_penalty": 3.0, "do_sample": True, "top_k": 1, "min_new_tokens": 9}
         (folder / "generation_config.json").write_text(json.dumps(habits), encoding="utf-8")
         other = TransformersEngine(folder, "float32", "cpu", EOS)
-        assert other.sample(_requests(4), CONFIG) == engine.sample(_requests(4), CONFIG)
+        assert _sample(other, _requests(4)) == _sample(engine, _requests(4))
 
     def test_the_first_end_ends_the_text(self) -> None:
         """What pads the row after it is nothing."""
@@ -181,7 +187,7 @@ class TestEngine:
         assert text_of([50, 60], [258]) == Text((50, 60), False)
 
     def test_stops_at_other_tokens_when_told(self, engine: TransformersEngine) -> None:
-        (free,) = engine.sample(_requests(1), CONFIG)
+        (free,) = _sample(engine, _requests(1))
         stop = free[0].token_ids[1]
-        (stopped,) = engine.sample(_requests(1), CONFIG, [stop])
+        (stopped,) = engine.sample(_requests(1), CONFIG, [Part(16, stop_ids=frozenset([stop]))])
         assert stopped[0] == Text(free[0].token_ids[: free[0].token_ids.index(stop)], True)

@@ -56,12 +56,10 @@ class MachineConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     processes: int = Field(0, ge=0, description="recommenders trained at once; 0: one a core")
     shard_size: Count = Field(32, description="users a shard: what a kill can cost")
-    sampling_batch: Count = Field(
-        16,
-        description="users sampled together; with OpenVINO up to four times as many, and as many a "
-        "shard, where each gets fewer than N texts",
+    sampling_batch: Count = Field(16, description="transformers: users written for together")
+    kv_cache_gb: Count = Field(
+        1, description="OpenVINO: room for the prompts and texts at work, 128 texts at most"
     )
-    kv_cache_gb: Count = Field(1, description="OpenVINO: room for the prompts and texts in work")
 
 
 class Config(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,13 +17,10 @@ class Request:
     Attributes:
         prompt_ids: the prompt's token ids.
         seeds: one a sample, see `sample_seed`.
-        written: how many tokens at the prompt's end come after what the engine has read in the call
-            before; 0 where all of it is new.
     """
 
     prompt_ids: Sequence[int]
     seeds: Sequence[int]
-    written: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,22 +36,59 @@ class Text:
     finished: bool
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is written in one go: a whole text, or a line of it (`lines`).
+
+    Attributes:
+        max_new_tokens: to be drawn at most.
+        opening: tokens that are given, and stand before those that are drawn.
+        stop_ids: tokens that end it beside the model's own end-of-text tokens; the one that ended
+            it is left out.
+    """
+
+    max_new_tokens: int
+    opening: tuple[int, ...] = ()
+    stop_ids: frozenset[int] = frozenset()
+
+    def is_over(self, token_ids: Sequence[int]) -> bool:
+        """Whether nothing that is drawn after these tokens would be kept."""
+        return False
+
+    def keep(self, drawn: Text) -> Text:
+        """What stays of the tokens that were drawn."""
+        return drawn
+
+    def after(self, before: Text, drawn: Text) -> Text:
+        """The text so far with this part behind it; finished when each of its parts is."""
+        kept = self.keep(drawn)
+        return Text(
+            (*before.token_ids, *self.opening, *kept.token_ids), before.finished and kept.finished
+        )
+
+
+NOTHING_YET = Text((), finished=True)
+"""What a text's first part comes after."""
+
+
 class Engine(Protocol):
     """Samples texts. The same seed gives the same text, whatever else is in the batch."""
 
     def sample(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         settings: GenerationConfig,
-        stop_ids: Collection[int] = (),
-    ) -> list[list[Text]]:
-        """One list of texts a request, in the order of its seeds.
+        parts: Sequence[Part] | None = None,
+    ) -> Iterator[list[Text]]:
+        """One list of texts a request, in the order of the requests and of their seeds.
+
+        Nothing is written before the first list is asked for.
 
         Args:
-            requests: what to write.
+            requests: what to write; taken as far as there is room for it.
             settings: how to sample.
-            stop_ids: tokens that end a text beside the model's own end-of-text tokens; the one
-                that ended it is left out.
+            parts: of each text, written one after another, each with its own seed (`part_seed`);
+                None: one part of ``settings.max_new_tokens``.
         """
         ...
 
@@ -70,6 +104,13 @@ def sample_seed(run_seed: int, user_id: str, writer: str, sample: int) -> int:
     """
     name = f"{run_seed}\0{writer}\0{sample}\0{user_id}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def part_seed(seed: int, part: int) -> int:
+    """The seed of a sample's part, 32 bits; part 0 keeps the sample's own."""
+    if part == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{part}".encode()).digest()[:4], "big")
 
 
 def text_of(ids: Sequence[int], ends: Collection[int]) -> Text:

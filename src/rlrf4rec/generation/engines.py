@@ -109,7 +109,9 @@ def open_engine(
     if choose_engine(machine) == "transformers":
         from rlrf4rec.generation.transformers_engine import TransformersEngine
 
-        yield TransformersEngine(model_folder, dtype, choose_device(machine), eos)
+        yield TransformersEngine(
+            model_folder, dtype, choose_device(machine), eos, machine.sampling_batch
+        )
         return
     from rlrf4rec.generation.openvino_engine import OpenVINOEngine, export_openvino
     from rlrf4rec.openvino_export import cached_export

@@ -1,25 +1,25 @@
 """The default engine on a CPU: OpenVINO GenAI's continuous batching.
 
-A user's samples are separate requests with their own seeds. They share the prompt's cache: the
-prompt is read once, by a first pass that asks for one token, and is found in the prefix cache by
-every sample. Paged attention computes each row by itself, so that the texts do not depend on the
-batch, not even in bfloat16 (tests/generation/test_engines.py).
+A user's samples are separate sequences with their own seeds, which find the prompt in the prefix
+cache (`openvino_pool`). Texts do not depend on what is written beside them, not even in bfloat16
+(tests/generation/test_engines.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.errors import MissingPartError
-from rlrf4rec.generation.base import Request, Text, text_of
+from rlrf4rec.generation.base import Part, Request, Text
+from rlrf4rec.generation.openvino_pool import LEAST_SEQUENCES, MAX_ROWS, Pool
 from rlrf4rec.openvino_export import export
 
 _MAX_BATCHED_TOKENS = 2048
-_MAX_SEQUENCES = 256
 
 
 class OpenVINOEngine:
@@ -29,7 +29,7 @@ class OpenVINOEngine:
         folder: a folder made by `export_openvino`.
         dtype: ``float32`` or ``bfloat16``; the precision of the computation.
         eos_token_ids: tokens that end a text.
-        cache_gb: room for keys and values; with too little of it, texts are put off, not changed.
+        cache_gb: room for keys and values; it decides how many users are written for at once.
     """
 
     def __init__(
@@ -44,12 +44,14 @@ class OpenVINOEngine:
                 remedy="Run: pip install 'rlrf4rec[openvino]', or set machine.engine=transformers.",
             ) from error
         self._genai = openvino_genai
-        self._eos = set(eos_token_ids)
+        self._eos = frozenset(eos_token_ids)
+        self._max_tokens = cache_gb * 2**30 // _token_bytes(folder, dtype)
+        self._numbers = itertools.count()
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.cache_size = cache_gb
         scheduler.enable_prefix_caching = True
         scheduler.max_num_batched_tokens = _MAX_BATCHED_TOKENS
-        scheduler.max_num_seqs = _MAX_SEQUENCES
+        scheduler.max_num_seqs = 2 * MAX_ROWS + LEAST_SEQUENCES
         hint = {"float32": "f32", "bfloat16": "bf16"}[dtype]
         self._pipeline = openvino_genai.ContinuousBatchingPipeline(
             str(folder), scheduler, "CPU", {"INFERENCE_PRECISION_HINT": hint}
@@ -57,39 +59,32 @@ class OpenVINOEngine:
 
     def sample(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         settings: GenerationConfig,
-        stop_ids: Collection[int] = (),
-    ) -> list[list[Text]]:
+        parts: Sequence[Part] | None = None,
+    ) -> Iterator[list[Text]]:
         """See `Engine.sample`."""
-        if not requests:
-            return []
+
+        def begin(ids: Sequence[int], seed: int, tokens: int, ends: frozenset[int]) -> object:
+            return self._begin(ids, self._settings(settings, seed, tokens, ends))
+
+        pool = Pool(
+            self._pipeline,
+            begin,
+            self._eos,
+            [Part(settings.max_new_tokens)] if parts is None else parts,
+            self._max_tokens,
+        )
+        return pool.write(requests)
+
+    def _begin(self, ids: Sequence[int], settings: object) -> object:
         import openvino
 
-        ends = self._eos.union(stop_ids)
-        prompts = [
-            openvino.Tensor(np.asarray([request.prompt_ids], dtype=np.int64))
-            for request in requests
-        ]
-        # Single samples, too, so that every text starts from the cache: in bfloat16 the last bit of
-        # what a prompt leaves behind depends on whether it is read at once or found there.
-        unread = [
-            prompt for prompt, request in zip(prompts, requests, strict=True) if not request.written
-        ]
-        if unread:
-            first = self._settings(settings, 0, 1, ends)
-            self._pipeline.generate(unread, [first] * len(unread))
-        flat = [
-            (prompt, self._settings(settings, seed, settings.max_new_tokens, ends))
-            for prompt, request in zip(prompts, requests, strict=True)
-            for seed in request.seeds
-        ]
-        results = self._pipeline.generate([prompt for prompt, _ in flat], [c for _, c in flat])
-        texts = iter([text_of(result.m_generation_ids[0], ends) for result in results])
-        return [[next(texts) for _ in request.seeds] for request in requests]
+        tensor = openvino.Tensor(np.asarray([ids], dtype=np.int64))
+        return self._pipeline.add_request(next(self._numbers), tensor, settings)
 
     def _settings(
-        self, settings: GenerationConfig, seed: int, max_new_tokens: int, ends: set[int]
+        self, settings: GenerationConfig, seed: int, max_new_tokens: int, ends: frozenset[int]
     ) -> object:
         generation = self._genai.GenerationConfig(
             max_new_tokens=max_new_tokens,
@@ -99,8 +94,19 @@ class OpenVINOEngine:
             rng_seed=seed,
             apply_chat_template=False,
         )
-        generation.stop_token_ids = ends
+        generation.stop_token_ids = set(ends)
         return generation
+
+
+def _token_bytes(folder: Path, dtype: str) -> int:
+    """Keys and values of one token in all layers."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder).get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    units = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    number = {"float32": 4, "bfloat16": 2}[dtype]
+    return int(2 * config.num_hidden_layers * heads * units * number)
 
 
 def export_openvino(model_folder: Path, output: Path) -> None:

@@ -3,12 +3,14 @@
 Each row's next token is drawn with that row's own random numbers. So a text depends on its seed
 alone. (In bfloat16 the batch's padding may still change the last bit of a logit; float32 texts are
 equal in practice.) The texts of a prompt share it (`shared_prompts`) where the model allows that;
-else `generate` writes them, to which a logits processor leaves no choice.
+else `generate` writes them, to which a logits processor leaves no choice. A batch of users is
+written part by part: all of them end one before the next begins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,10 +26,16 @@ from transformers import GenerationConfig as ModelGenerationConfig
 
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation import shared_prompts
-from rlrf4rec.generation.base import Request, Text, text_of
+from rlrf4rec.generation.base import NOTHING_YET, Part, Request, Text, part_seed, text_of
 from rlrf4rec.generation.engines import require_device
 from rlrf4rec.generation.packable import find_obstacle
 from rlrf4rec.say_once import say_once
+
+_Row = tuple[tuple[int, ...], int]
+"""A text's prompt and its seed."""
+
+_Write = Callable[[Sequence[tuple[int, ...]], Sequence[int], Part], list[list[int]]]
+"""From each row's tokens after the prompt and its seed to what is drawn behind them for a part."""
 
 _LIKELY = 512
 """Tokens of which the nucleus is made where they hold it; nearly always they do."""
@@ -101,12 +109,15 @@ class TransformersEngine:
         dtype: ``float32`` or ``bfloat16``.
         device: ``cpu`` or ``cuda``.
         eos_token_ids: tokens that end a text.
+        batch: users written for at once.
 
     Raises:
         MissingPartError: no CUDA device where one is asked for.
     """
 
-    def __init__(self, folder: Path, dtype: str, device: str, eos_token_ids: Sequence[int]) -> None:
+    def __init__(
+        self, folder: Path, dtype: str, device: str, eos_token_ids: Sequence[int], batch: int = 16
+    ) -> None:
         require_device(device)
         # `Any`: the auto classes declare a union that has no `generate`.
         model = AutoModelForCausalLM.from_pretrained(
@@ -120,86 +131,104 @@ class TransformersEngine:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         padding = tokenizer.pad_token_id
         self._padding = self._eos[0] if padding is None else padding
-        self._prompts: tuple[list[tuple[int, ...]], shared_prompts.Prompts] | None = None
+        self._batch = batch
 
     def sample(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         settings: GenerationConfig,
-        stop_ids: Collection[int] = (),
-    ) -> list[list[Text]]:
+        parts: Sequence[Part] | None = None,
+    ) -> Iterator[list[Text]]:
         """See `Engine.sample`."""
-        ends = sorted({*self._eos, *stop_ids})
-        if not any(request.seeds for request in requests):
-            return [[] for _ in requests]
-        obstacle = self._obstacle(requests, settings.max_new_tokens)
-        if obstacle is None:
-            rows = iter(self._share_prompts(requests, settings, ends))
-        else:
-            say_once(f"Prompts are read once for each text, which is slower: {obstacle}.")
-            rows = iter(self._generate(requests, settings, ends))
-        return [[text_of(next(rows), ends) for _ in request.seeds] for request in requests]
+        parts = [Part(settings.max_new_tokens)] if parts is None else parts
+        waiting = iter(requests)
+        while batch := list(islice(waiting, self._batch)):
+            texts = iter(self._write_parts(batch, settings, parts))
+            for request in batch:
+                yield [next(texts) for _ in request.seeds]
 
-    def _obstacle(self, requests: Sequence[Request], steps: int) -> str | None:
+    def _write_parts(
+        self, requests: Sequence[Request], settings: GenerationConfig, parts: Sequence[Part]
+    ) -> list[Text]:
+        """A text for each request and seed."""
+        rows = [(tuple(request.prompt_ids), seed) for request in requests for seed in request.seeds]
+        if not rows:
+            return []
+        write = self._writer(rows, settings, parts)
+        texts = [NOTHING_YET] * len(rows)
+        for number, part in enumerate(parts):
+            begun = [(*text.token_ids, *part.opening) for text in texts]
+            seeds = [part_seed(seed, number) for _, seed in rows]
+            texts = [
+                part.after(before, text_of(tokens, self._ends(part)))
+                for before, tokens in zip(texts, write(begun, seeds, part), strict=True)
+            ]
+        return texts
+
+    def _writer(
+        self, rows: Sequence[_Row], settings: GenerationConfig, parts: Sequence[Part]
+    ) -> _Write:
+        """The way to write them that this model allows."""
+        steps = sum(len(part.opening) + part.max_new_tokens for part in parts)
+        obstacle = self._obstacle([prompt for prompt, _ in rows], steps)
+        if obstacle is None:
+            return self._share_prompts([prompt for prompt, _ in rows], settings, steps)
+        say_once(f"Prompts are read once for each text, which is slower: {obstacle}.")
+
+        def write(
+            begun: Sequence[tuple[int, ...]], seeds: Sequence[int], part: Part
+        ) -> list[list[int]]:
+            whole = [prompt + own for (prompt, _), own in zip(rows, begun, strict=True)]
+            return self._generate(whole, self._sampling(seeds, settings, part), part)
+
+        return write
+
+    def _obstacle(self, prompts: Sequence[tuple[int, ...]], steps: int) -> str | None:
         """Why the texts of a prompt cannot share it, or None if they can."""
         if not shared_prompts.can_share(self._model):
             return "the model's attention is not PyTorch's own (sdpa)"
-        if any(len(request.prompt_ids) <= request.written + 1 for request in requests):
+        if any(len(prompt) < 2 for prompt in prompts):
             return "a prompt has no token but the last"
-        longest = max(len(request.prompt_ids) for request in requests)
-        return find_obstacle(self._model, longest + steps)
+        return find_obstacle(self._model, max(map(len, prompts)) + steps)
 
     def _share_prompts(
-        self, requests: Sequence[Request], settings: GenerationConfig, ends: list[int]
-    ) -> list[list[int]]:
-        """Token lists, one a request and seed."""
-        # Of each prompt, which texts follow it: the last token is read by each of them.
+        self, prompts: Sequence[tuple[int, ...]], settings: GenerationConfig, steps: int
+    ) -> _Write:
+        """Reads each prompt once for all rows and all their parts."""
+        # Of each prompt, which rows follow it: its last token is read by each of them.
         followers: dict[tuple[int, ...], list[int]] = {}
-        endings: list[list[int]] = []
-        seeds: list[int] = []
-        for request in requests:
-            cut = len(request.prompt_ids) - request.written - 1
-            mine = followers.setdefault(tuple(request.prompt_ids[:cut]), [])
-            for seed in request.seeds:
-                mine.append(len(seeds))
-                endings.append(list(request.prompt_ids[cut:]))
-                seeds.append(seed)
-        groups = shared_prompts.even_groups(
-            [(prompt, rows) for prompt, rows in followers.items() if rows], settings.max_new_tokens
-        )
-        order = [row for _, rows in groups for row in rows]
-        prompts = [prompt for prompt, _ in groups]
-        sampling = self._sampling([seeds[row] for row in order], settings)
-        written = shared_prompts.write(
-            self._model,
-            self._read(prompts),
-            [endings[row] for row in order],
-            sampling.draw,
-            settings.max_new_tokens,
-            ends,
-        )
-        by_row = dict(zip(reversed(order), reversed(written), strict=True))
-        return [by_row[row] for row in range(len(seeds))]
+        for row, prompt in enumerate(prompts):
+            followers.setdefault(prompt[:-1], []).append(row)
+        groups = shared_prompts.even_groups(list(followers.items()), steps)
+        order = [row for _, of_prompt in groups for row in of_prompt]
+        read = shared_prompts.read_prompts(self._model, [prompt for prompt, _ in groups])
 
-    def _read(self, prompts: list[tuple[int, ...]]) -> shared_prompts.Prompts:
-        """The prompts, read unless they are the last call's, whose texts are gone on from."""
-        if self._prompts is None or self._prompts[0] != prompts:
-            self._prompts = None
-            self._prompts = prompts, shared_prompts.read_prompts(self._model, prompts)
-        return self._prompts[1]
+        def write(
+            begun: Sequence[tuple[int, ...]], seeds: Sequence[int], part: Part
+        ) -> list[list[int]]:
+            written = shared_prompts.write(
+                self._model,
+                read,
+                [prompts[row][-1:] + begun[row] for row in order],
+                self._sampling([seeds[row] for row in order], settings, part).draw,
+                part.max_new_tokens,
+                self._ends(part),
+            )
+            by_row = dict(zip(reversed(order), reversed(written), strict=True))
+            return [by_row[row] for row in range(len(prompts))]
+
+        return write
 
     def _generate(
-        self, requests: Sequence[Request], settings: GenerationConfig, ends: list[int]
+        self, rows: Sequence[tuple[int, ...]], sampling: SeededSampling, part: Part
     ) -> list[list[int]]:
-        """Likewise with `generate`."""
-        rows = [(request.prompt_ids, seed) for request in requests for seed in request.seeds]
-        width = max(len(prompt) for prompt, _ in rows)
+        """What `generate` draws behind each row's tokens."""
+        width = max(map(len, rows))
         ids = torch.full((len(rows), width), self._padding)
         mask = torch.zeros_like(ids)
-        for row, (prompt, _) in enumerate(rows):
+        for row, prompt in enumerate(rows):
             ids[row, width - len(prompt) :] = torch.as_tensor(prompt)
             mask[row, width - len(prompt) :] = 1
-        sampling = self._sampling([seed for _, seed in rows], settings)
         with torch.inference_mode():
             output = self._model.generate(
                 input_ids=ids.to(self._model.device),
@@ -209,13 +238,16 @@ class TransformersEngine:
                 temperature=None,
                 top_p=None,
                 top_k=None,
-                max_new_tokens=settings.max_new_tokens,
-                eos_token_id=ends,
+                max_new_tokens=part.max_new_tokens,
+                eos_token_id=self._ends(part),
                 pad_token_id=self._padding,
             )
         tokens: list[list[int]] = output[:, width:].tolist()
         return tokens
 
+    def _ends(self, part: Part) -> list[int]:
+        return sorted({*self._eos, *part.stop_ids})
+
     @staticmethod
-    def _sampling(seeds: Sequence[int], settings: GenerationConfig) -> SeededSampling:
-        return SeededSampling(seeds, settings.temperature, settings.top_p, settings.max_new_tokens)
+    def _sampling(seeds: Sequence[int], settings: GenerationConfig, part: Part) -> SeededSampling:
+        return SeededSampling(seeds, settings.temperature, settings.top_p, part.max_new_tokens)

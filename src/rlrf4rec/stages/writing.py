@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rlrf4rec.config import Config
-from rlrf4rec.generation import Engine, LineWriter, Request, Text, open_engine
+from rlrf4rec.generation import Engine, Part, Request, Text, line_parts, open_engine
 from rlrf4rec.generation.base import sample_seed
-from rlrf4rec.generation.engines import choose_dtype, choose_engine
+from rlrf4rec.generation.engines import choose_dtype
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.prompts import check_structure
 from rlrf4rec.stages.shards import clear_shards, finished_users, read_shards, write_shard
@@ -35,10 +34,6 @@ SAMPLE_SCHEMA = {
     "coverage": pl.Float32,
     "repetition": pl.Float32,
 }
-
-MOST_PROMPTS = 4
-"""Times `machine.sampling_batch` users that are written for at once: their prompts, too, take room
-in the engine's cache."""
 
 
 def write_texts(
@@ -76,19 +71,15 @@ def write_texts(
         if missing:
             written = sum(plan[user] for user in done)
             on_progress(written, total)
-            times = _prompts_for_texts(config, plan)
             with _policy(world, tuning) as (engine, tokenizer):
-                author = _author(world, engine, tokenizer)
-                texts_of = prompts.frame("prompts.parquet")
-                for users in _batches(missing, times * config.machine.shard_size):
-                    rows = []
-                    for batch in _batches(users, times * config.machine.sampling_batch):
-                        rows += _sample(
-                            world, author, tokenizer, texts_of, writer_name, batch, plan
-                        )
-                        written += sum(plan[user] for user in batch)
+                rows = _rows(world, engine, tokenizer, prompts, writer_name, missing, plan)
+                for users in _batches(missing, config.machine.shard_size):
+                    shard: list[tuple[object, ...]] = []
+                    for user in users:
+                        shard += next(rows)
+                        written += plan[user]
                         on_progress(written, total)
-                    frame = pl.DataFrame(rows, schema=SAMPLE_SCHEMA, orient="row")
+                    frame = pl.DataFrame(shard, schema=SAMPLE_SCHEMA, orient="row")
                     write_shard(writer, users, frame)
         writer.write_frame("samples.parquet", read_shards(writer).sort("user", "sample"))
         clear_shards(writer)
@@ -105,18 +96,6 @@ def write_texts(
     )
     world.reporter.finish(name, stage.seconds)
     return stage
-
-
-def _prompts_for_texts(config: Config, plan: Mapping[int, int]) -> int:
-    """How many times as many users are written for at once, where each gets fewer texts than N.
-
-    One text for each of 16 users leaves a processor waiting for the weights: 161 texts a minute,
-    with 64 users 384 (two cores, SmolLM2-135M in bfloat16). OpenVINO puts off what its cache has no
-    room for; transformers would run out of memory.
-    """
-    if choose_engine(config.machine) != "openvino":
-        return 1
-    return min(MOST_PROMPTS, max(1, config.generation.n_samples // max(plan.values())))
 
 
 @contextmanager
@@ -139,46 +118,43 @@ def _policy(world: World, tuning: Stage | None) -> Iterator[tuple[Engine, PreTra
             yield engine, tokenizer
 
 
-def _author(
-    world: World, engine: Engine, tokenizer: PreTrainedTokenizerBase
-) -> Engine | LineWriter:
-    """Who writes a text: the engine in one go, or line by line with each factor's name given."""
-    if not world.config.generation.by_line:
-        return engine
-    template = world.template
-    openings = [f"{factor}:" for factor in template.factors[1:]]
-    return LineWriter(engine, tokenizer, openings, template.line_forms)
-
-
-def _sample(
+def _rows(
     world: World,
-    author: Engine | LineWriter,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: pl.DataFrame,
+    prompts: Stage,
     writer_name: str,
-    users: list[int],
+    users: Sequence[int],
     plan: Mapping[int, int],
-) -> list[tuple[object, ...]]:
-    config = world.config
-    ids = [prompts["user_id"][user] for user in users]
-    requests = [
+) -> Iterator[list[tuple[object, ...]]]:
+    """Each user's texts as rows of `SAMPLE_SCHEMA`, written as they are asked for."""
+    config, frame = world.config, prompts.frame("prompts.parquet")
+    ids = frame["user_id"]
+    requests = (
         Request(
-            tokenizer(prompts["prompt"][user], add_special_tokens=False)["input_ids"],
+            tokenizer(frame["prompt"][user], add_special_tokens=False)["input_ids"],
             [
-                sample_seed(config.seed, user_id, writer_name, number)
+                sample_seed(config.seed, ids[user], writer_name, number)
                 for number in range(plan[user])
             ],
         )
-        for user, user_id in zip(users, ids, strict=True)
-    ]
-    rows: list[tuple[object, ...]] = []
-    for user, user_id, texts in zip(
-        users, ids, author.sample(requests, config.generation), strict=True
-    ):
-        for number, text in enumerate(texts):
-            checked = _checked(world, tokenizer, text)
-            rows.append((user, user_id, writer_name, number, *checked))
-    return rows
+        for user in users
+    )
+    written = engine.sample(requests, config.generation, _parts(world, tokenizer))
+    for user, texts in zip(users, written, strict=True):
+        yield [
+            (user, ids[user], writer_name, number, *_checked(world, tokenizer, text))
+            for number, text in enumerate(texts)
+        ]
+
+
+def _parts(world: World, tokenizer: PreTrainedTokenizerBase) -> Sequence[Part] | None:
+    """A text's lines, each with its factor's name given; None where it is written in one go."""
+    config = world.config.generation
+    if not config.by_line:
+        return None
+    openings = [f"{factor}:" for factor in world.template.factors[1:]]
+    return line_parts(tokenizer, openings, config.max_new_tokens, world.template.line_forms)
 
 
 def _checked(

@@ -1,0 +1,206 @@
+"""Texts at work in OpenVINO GenAI's continuous batching.
+
+Where one text ends, its next part or the next user's texts take its place at once, so that the
+processor does not wait for the last text of a batch. Three rules keep a text the same, to the last
+bit, whatever is written beside it; what breaks them was found by experiment (docs/performance.md):
+
+- A prompt is read by a request of its own, before its texts. In bfloat16 what a prompt leaves
+  behind depends on whether it is read at once or found in the prefix cache, so every text finds it.
+- All texts of a prompt begin in the same step: the first that goes on takes the prompt's last
+  cache block away from those that come later.
+- At least as many sequences as threads are at work, if need be some that nobody reads: with fewer,
+  a text's attention is shared out among threads and added up in another order.
+
+(A text that an engine writes a second time finds more of itself in the cache, which may change it.)
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlrf4rec.errors import ConfigError
+from rlrf4rec.generation.base import NOTHING_YET, Part, Request, Text, part_seed, text_of
+
+MAX_ROWS = 128
+"""Texts at work: with 64, writing takes a tenth longer (SmolLM2-135M, two cores)."""
+
+LEAST_SEQUENCES = os.cpu_count() or 1
+"""At work in every step: as many as there may be threads."""
+
+_COMPANY_TOKENS = 512
+"""After which a sequence that nobody reads is replaced; it would fill the cache."""
+
+Begin = Callable[[Sequence[int], int, int, frozenset[int]], Any]
+"""From token ids, seed, most new tokens and ends to a handle (its type is not exported)."""
+
+
+@dataclass
+class _Order:
+    """A request, the most tokens of the cache that it takes, and its texts so far."""
+
+    request: Request
+    tokens: int
+    texts: dict[int, Text] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.texts) == len(self.request.seeds)
+
+
+@dataclass
+class _Row:
+    """A text at work: its parts so far, and what is drawn of the present one."""
+
+    order: _Order
+    sample: int
+    handle: Any = None
+    number: int = 0
+    text: Text = NOTHING_YET
+    drawn: list[int] = field(default_factory=list)
+
+
+class Pool:
+    """Writes requests as a stream.
+
+    Args:
+        pipeline: OpenVINO GenAI's, whose step lets every sequence at work go on by one token.
+        begin: puts a sequence to work.
+        eos: tokens that end a text.
+        parts: of each text.
+        max_tokens: that the cache has room for.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        begin: Begin,
+        eos: frozenset[int],
+        parts: Sequence[Part],
+        max_tokens: int,
+    ) -> None:
+        self._pipeline, self._begin, self._eos, self._parts = pipeline, begin, eos, parts
+        self._max_tokens = max_tokens
+        self._text_tokens = sum(len(part.opening) + part.max_new_tokens for part in parts)
+        self._orders: deque[_Order] = deque()
+        self._reading: list[tuple[Any, _Order]] = []
+        self._rows: list[_Row] = []
+        self._company: list[Any] = []
+
+    def write(self, requests: Iterable[Request]) -> Iterator[list[Text]]:
+        """See `Engine.sample`."""
+        waiting = iter(requests)
+        following = next(waiting, None)
+        try:
+            while following is not None or self._orders:
+                while self._orders and self._orders[0].complete:
+                    texts = self._orders.popleft().texts
+                    yield [texts[sample] for sample in range(len(texts))]
+                while following is not None and self._has_room(following):
+                    self._admit(following)
+                    following = next(waiting, None)
+                if self._reading or self._rows:
+                    self._keep_company()
+                    self._pipeline.step()
+                    self._take()
+        finally:
+            self._leave()
+
+    def _has_room(self, request: Request) -> bool:
+        open_orders = [order for order in self._orders if not order.complete]
+        promised = sum(len(order.request.seeds) for _, order in self._reading)
+        rows = len(self._rows) + promised + len(request.seeds)
+        tokens = sum(order.tokens for order in open_orders) + self._tokens_of(request)
+        return not open_orders or (rows <= MAX_ROWS and tokens <= self._max_tokens)
+
+    def _tokens_of(self, request: Request) -> int:
+        """Of its texts and its prompt, without what the prompt before it begins with, too."""
+        prompt = request.prompt_ids
+        before = self._orders[-1].request.prompt_ids if self._orders else ()
+        pairs = enumerate(zip(prompt, before, strict=False))
+        shared = next((place for place, (own, other) in pairs if own != other), len(before))
+        return max(0, len(prompt) - shared) + len(request.seeds) * self._text_tokens
+
+    def _admit(self, request: Request) -> None:
+        order = _Order(request, self._tokens_of(request))
+        self._orders.append(order)
+        if request.seeds:
+            self._reading.append((self._begin(request.prompt_ids, 0, 1, self._eos), order))
+
+    def _take(self) -> None:
+        """What the last step has drawn."""
+        rows, self._rows = self._rows, []
+        for row in rows:
+            self._go_on(row)
+        reading, self._reading = self._reading, []
+        for handle, order in reading:
+            if not self._drawn_of(handle):
+                self._reading.append((handle, order))
+                continue
+            for sample in range(len(order.request.seeds)):
+                self._write_part(_Row(order, sample))
+
+    def _go_on(self, row: _Row) -> None:
+        """Keep the row at work, begin its next part, or put down its text."""
+        part, ends = self._parts[row.number], self._ends(row.number)
+        new = self._drawn_of(row.handle)
+        row.drawn += new
+        ended = len(row.drawn) >= part.max_new_tokens or any(token in ends for token in new)
+        if not ended and not (new and part.is_over(row.drawn)):
+            self._rows.append(row)
+            return
+        if not ended:
+            row.handle.stop()
+        row.text = part.after(row.text, text_of(row.drawn, ends))
+        row.number, row.drawn = row.number + 1, []
+        if row.number < len(self._parts):
+            self._write_part(row)
+        else:
+            row.order.texts[row.sample] = row.text
+
+    def _write_part(self, row: _Row) -> None:
+        part, request = self._parts[row.number], row.order.request
+        row.handle = self._begin(
+            (*request.prompt_ids, *row.text.token_ids, *part.opening),
+            part_seed(request.seeds[row.sample], row.number),
+            part.max_new_tokens,
+            self._ends(row.number),
+        )
+        self._rows.append(row)
+
+    def _ends(self, number: int) -> frozenset[int]:
+        return self._eos | self._parts[number].stop_ids
+
+    def _drawn_of(self, handle: Any) -> list[int]:
+        drawn: list[int] = []
+        while handle.can_read():
+            for output in handle.read().values():
+                drawn += output.generated_ids
+        if not drawn and handle.get_status().name == "IGNORED":
+            raise ConfigError(
+                "room for a prompt and its texts in OpenVINO's cache",
+                found=f"room for {self._max_tokens} tokens",
+                remedy="Raise machine.kv_cache_gb, or lower prompt.max_tokens.",
+            )
+        return drawn
+
+    def _keep_company(self) -> None:
+        self._company = [one for one in self._company if one.get_status().name == "RUNNING"]
+        wanted = LEAST_SEQUENCES - len(self._reading) - len(self._rows)
+        while len(self._company) > max(0, wanted):
+            self._company.pop().stop()
+        while len(self._company) < wanted:
+            self._company.append(self._begin([0], 0, _COMPANY_TOKENS, frozenset()))
+
+    def _leave(self) -> None:
+        """Take everything back, also when nobody asks for the rest."""
+        handles = [*self._company, *(row.handle for row in self._rows)]
+        for handle in itertools.chain(handles, (handle for handle, _ in self._reading)):
+            handle.stop()
+        while self._pipeline.has_non_finished_requests():
+            self._pipeline.step()
+        self._company, self._rows, self._reading = [], [], []
