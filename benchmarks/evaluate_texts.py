@@ -1,15 +1,17 @@
 """A run's texts under recommenders of other settings.
 
-    python benchmarks/evaluate_texts.py RUN FOLDER [key=value …]
+    python benchmarks/evaluate_texts.py RUN FOLDER [--systems NAME,…] [key=value …]
 
 `rlrf4rec evaluate` keeps to the recommenders that rewarded the texts; this takes texts and rewards
 as they lie in RUN, trains and tests every recommender anew under RUN's config.yaml with the given
-changes, and writes FOLDER/results.json. Finished trainings are kept: run it again to go on.
+changes, and writes FOLDER/results.json. With names of systems it takes these alone, and `id`, from
+which all others start. Finished trainings are kept: run it again to go on, also with other names.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections.abc import Collection
 from pathlib import Path
 
 from rlrf4rec.config import load_config
@@ -28,12 +30,12 @@ class _Names(Silent):
         print(f"{stage}: {seconds:.0f} s", flush=True)
 
 
-def main(run: Path, folder: Path, overrides: list[str]) -> None:
+def main(run: Path, folder: Path, systems: Collection[str] | None, overrides: list[str]) -> None:
     """Write the results."""
     workspace = Workspace(folder)
     with workspace.lock():
         world = open_world(load_config(run / "config.yaml", overrides), workspace, _Names())
-        evaluation = evaluate(world, finished_rounds(run, world.folds.policies))
+        evaluation = evaluate(world, finished_rounds(run, world.folds.policies), systems)
         write_results(folder / "results.json", evaluation.results)
 
 
@@ -72,4 +74,10 @@ def _stage(folder: Path) -> Stage:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--systems", type=lambda names: names.split(","))
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    given = parser.parse_intermixed_args()
+    main(given.run, given.folder, given.systems, given.overrides)

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
+from evaluate_texts import finished_rounds
 from publish import publish
 from rlrf4rec import load_config, load_run, run
 from rlrf4rec.config import Config
@@ -17,6 +18,7 @@ from rlrf4rec.errors import RequestError, WorkspaceError
 from rlrf4rec.evaluation.results import Results
 from rlrf4rec.loop import run_rounds
 from rlrf4rec.running import evaluate_run
+from rlrf4rec.stages.evaluating import evaluate
 from rlrf4rec.stages.world import World, open_world, write_prompts
 from rlrf4rec.stages.writing import write_texts
 from rlrf4rec.workspace import Workspace
@@ -175,6 +177,21 @@ def test_published_texts_are_evaluated_without_the_llm(
     again = evaluate_run(tmp_path / "published")
     cost: dict[str, object] = {"seconds": {}, "peak_mb": {}}
     assert again.model_copy(update=cost) == finished[1].model_copy(update=cost)
+
+
+def test_some_systems_alone_are_the_same(
+    finished: tuple[Path, Results], config: Config, tmp_path: Path
+) -> None:
+    """And ``id`` beside them, from which all others start."""
+    folder, results = finished
+    world = open_world(config, Workspace(tmp_path / "some"))
+    trail = finished_rounds(folder, world.folds.policies)
+    some = evaluate(world, trail, ["untuned"]).results
+    trained = {row.system for row in some.systems if row.backbone is not None}
+    assert trained == {"id", "untuned"}
+    assert all(row in results.systems for row in some.systems)
+    with pytest.raises(RequestError, match="untunned"):
+        evaluate(world, trail, ["untunned"])
 
 
 def test_texts_of_other_settings_are_refused(

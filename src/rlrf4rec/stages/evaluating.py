@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from rlrf4rec.data import popularity
+from rlrf4rec.errors import RequestError
 from rlrf4rec.evaluation.intervals import compare, estimate
 from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics, user_means
 from rlrf4rec.evaluation.results import (
@@ -23,7 +25,7 @@ from rlrf4rec.evaluation.results import (
 from rlrf4rec.records import CandidateLists, Float32Array, FloatArray
 from rlrf4rec.stages.costs import peaks_by_step, seconds_by_step, stages_by_step
 from rlrf4rec.stages.rewards_table import reward_rows
-from rlrf4rec.stages.systems import trained_systems
+from rlrf4rec.stages.systems import System, trained_systems
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.trials import load_scores, run_system, tested_lists
 from rlrf4rec.stages.world import World
@@ -70,10 +72,20 @@ class Evaluation:
     stages: dict[str, dict[str, Stage]]
 
 
-def evaluate(world: World, trail: Trail) -> Evaluation:
-    """Train and test every system, and compare them by resampling users."""
+def evaluate(world: World, trail: Trail, only: Collection[str] | None = None) -> Evaluation:
+    """Train and test every system, and compare them by resampling users.
+
+    Args:
+        world: the run.
+        trail: its rounds.
+        only: of the systems that are trained, these and ``id``, from which all others start; None:
+            all.
+
+    Raises:
+        RequestError: one of them is not among this run's systems.
+    """
     config = world.config
-    systems = trained_systems(world, trail)
+    systems = _chosen(trained_systems(world, trail), only)
     system_rows: list[SystemRow] = []
     comparison_rows: list[ComparisonRow] = []
     stages: dict[str, dict[str, Stage]] = {}
@@ -126,6 +138,18 @@ def evaluate(world: World, trail: Trail) -> Evaluation:
         config=json.loads(config.model_dump_json(exclude={"machine": True, "data": _PATHS})),
     )
     return Evaluation(results, stages)
+
+
+def _chosen(systems: list[System], only: Collection[str] | None) -> list[System]:
+    if only is None:
+        return systems
+    known = [system.name for system in systems]
+    for name in only:
+        if name not in known:
+            raise RequestError(
+                f"systems among {', '.join(known)}", found=name, remedy="Leave it out."
+            )
+    return [system for system in systems if system.name in {"id", *only}]
 
 
 @dataclass(frozen=True)
