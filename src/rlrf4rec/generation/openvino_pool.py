@@ -149,7 +149,9 @@ class Pool:
         part, ends = self._parts[row.number], self._ends(row.number)
         new = self._drawn_of(row.handle)
         row.drawn += new
-        ended = len(row.drawn) >= part.max_new_tokens or any(token in ends for token in new)
+        full = len(row.drawn) >= part.max_new_tokens or any(token in ends for token in new)
+        # The pipeline may know an end that we do not.
+        ended = full or row.handle.get_status().name != "RUNNING"
         if not ended and not (new and part.is_over(row.drawn)):
             self._rows.append(row)
             return
