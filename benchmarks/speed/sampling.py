@@ -27,7 +27,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rlrf4rec.config import GenerationConfig
-from rlrf4rec.generation import Engine, Request, open_engine
+from rlrf4rec.generation import Engine, Part, Request, open_engine
 from speed.device import Device
 from speed.environments import peer_python
 from speed.limit import Product, layer_shapes, product_seconds
@@ -240,7 +240,9 @@ def _check_same_model(first_tokens: list[int], engine: Engine, work: Work) -> No
     greedy = SETTINGS.model_copy(update={"temperature": 0.01, "max_new_tokens": 1})
     ours = [
         of_user[0].token_ids[:1]
-        for of_user in engine.sample([Request(one, [0]) for one in work.prompts], greedy)
+        for of_user in engine.sample(
+            [Request(one, [0]) for one in work.prompts], greedy, [Part(greedy.max_new_tokens)]
+        )
     ]
     equal = sum(one == (token,) for one, token in zip(ours, first_tokens, strict=True))
     if equal < len(first_tokens) * 0.8:
@@ -248,7 +250,7 @@ def _check_same_model(first_tokens: list[int], engine: Engine, work: Work) -> No
 
 
 def _ours(engine: Engine, work: Work, settings: GenerationConfig) -> int:
-    texts = engine.sample(work.requests, settings)
+    texts = engine.sample(work.requests, settings, [Part(settings.max_new_tokens)])
     return sum(len(text.token_ids) for of_user in texts for text in of_user)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from rlrf4rec.config import GenerationConfig, MachineConfig, ModelConfig
 from rlrf4rec.errors import MissingPartError
-from rlrf4rec.generation import Engine, Request, Text, choose_engine, open_engine
+from rlrf4rec.generation import Engine, Part, Request, Text, choose_engine, open_engine
 from rlrf4rec.generation.engines import (
     available_device,
     choose_device,
@@ -38,7 +38,7 @@ needs_openvino = pytest.mark.skipif(
 def _sample(
     engine: Engine, requests: Iterable[Request], config: GenerationConfig = CONFIG
 ) -> list[list[Text]]:
-    return list(engine.sample(requests, config))
+    return list(engine.sample(requests, config, [Part(config.max_new_tokens)]))
 
 
 def _requests() -> list[Request]:
@@ -137,7 +137,7 @@ def test_opening_transformers(tiny_model_folder: Path) -> None:
     machine = MachineConfig(device="cpu", engine="transformers")
     with open_engine(tiny_model_folder, machine, "float32", keep_export=True) as engine:
         assert isinstance(engine, TransformersEngine)
-        assert len(next(engine.sample(_requests()[:1], CONFIG))) == 2
+        assert len(_sample(engine, _requests()[:1])[0]) == 2
 
 
 def test_missing_package_says_what_to_install(
@@ -262,6 +262,6 @@ class TestExport:
         monkeypatch.setattr("tempfile.tempdir", str(temporary))
         with open_engine(tiny_model_folder, OPENVINO, "float32", keep_export=False) as engine:
             assert list(temporary.glob("rlrf4rec-export-*/openvino_model.xml"))
-            assert len(next(engine.sample(_requests()[:1], CONFIG))) == 2
+            assert len(_sample(engine, _requests()[:1])[0]) == 2
         assert not list(temporary.glob("rlrf4rec-export-*"))
         assert not (tmp_path / "cache").exists()

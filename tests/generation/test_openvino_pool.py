@@ -134,7 +134,6 @@ def test_a_prompt_without_room_is_an_error(folder: Path, monkeypatch: pytest.Mon
 
 def test_an_end_that_only_the_pipeline_knows_ends_a_text(folder: Path) -> None:
     """The exported model brings its own end of text, 258."""
-    config = CONFIG.model_copy(update={"max_new_tokens": 16})
     engine = OpenVINOEngine(folder, "float32", [])
-    (texts,) = engine.sample([Request(range(40, 120), range(200))], config)
+    (texts,) = engine.sample([Request(range(40, 120), range(200))], CONFIG, [Part(16)])
     assert {text.token_ids[-1] for text in texts if len(text.token_ids) < 16} == {258}

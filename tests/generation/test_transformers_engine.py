@@ -106,7 +106,7 @@ EOS = [258, *range(12)]
 def _sample(
     engine: TransformersEngine, requests: Iterable[Request], config: GenerationConfig = CONFIG
 ) -> list[list[Text]]:
-    return list(engine.sample(requests, config))
+    return list(engine.sample(requests, config, [Part(config.max_new_tokens)]))
 
 
 def _requests(n: int = 8) -> list[Request]:

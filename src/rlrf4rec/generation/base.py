@@ -78,7 +78,7 @@ class Engine(Protocol):
         self,
         requests: Iterable[Request],
         settings: GenerationConfig,
-        parts: Sequence[Part] | None = None,
+        parts: Sequence[Part],
     ) -> Iterator[list[Text]]:
         """One list of texts a request, in the order of the requests and of their seeds.
 
@@ -86,9 +86,9 @@ class Engine(Protocol):
 
         Args:
             requests: what to write; taken as far as there is room for it.
-            settings: how to sample.
-            parts: of each text, written one after another, each with its own seed (`part_seed`);
-                None: one part of ``settings.max_new_tokens``.
+            settings: how to sample; how much is for the parts to say.
+            parts: of each text, at least one, written one after another with seeds of their own
+                (`part_seed`).
         """
         ...
 

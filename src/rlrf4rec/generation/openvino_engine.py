@@ -61,21 +61,14 @@ class OpenVINOEngine:
         self,
         requests: Iterable[Request],
         settings: GenerationConfig,
-        parts: Sequence[Part] | None = None,
+        parts: Sequence[Part],
     ) -> Iterator[list[Text]]:
         """See `Engine.sample`."""
 
         def begin(ids: Sequence[int], seed: int, tokens: int, ends: frozenset[int]) -> object:
             return self._begin(ids, self._settings(settings, seed, tokens, ends))
 
-        pool = Pool(
-            self._pipeline,
-            begin,
-            self._eos,
-            [Part(settings.max_new_tokens)] if parts is None else parts,
-            self._max_tokens,
-        )
-        return pool.write(requests)
+        return Pool(self._pipeline, begin, self._eos, parts, self._max_tokens).write(requests)
 
     def _begin(self, ids: Sequence[int], settings: object) -> object:
         import openvino

@@ -137,10 +137,9 @@ class TransformersEngine:
         self,
         requests: Iterable[Request],
         settings: GenerationConfig,
-        parts: Sequence[Part] | None = None,
+        parts: Sequence[Part],
     ) -> Iterator[list[Text]]:
         """See `Engine.sample`."""
-        parts = [Part(settings.max_new_tokens)] if parts is None else parts
         waiting = iter(requests)
         while batch := list(islice(waiting, self._batch)):
             texts = iter(self._write_parts(batch, settings, parts))
@@ -157,10 +156,11 @@ class TransformersEngine:
         write = self._writer(rows, settings, parts)
         texts = [NOTHING_YET] * len(rows)
         for number, part in enumerate(parts):
+            ends = self._ends(part)
             begun = [(*text.token_ids, *part.opening) for text in texts]
             seeds = [part_seed(seed, number) for _, seed in rows]
             texts = [
-                part.after(before, text_of(tokens, self._ends(part)))
+                part.after(before, text_of(tokens, ends))
                 for before, tokens in zip(texts, write(begun, seeds, part), strict=True)
             ]
         return texts
@@ -239,14 +239,14 @@ class TransformersEngine:
                 top_p=None,
                 top_k=None,
                 max_new_tokens=part.max_new_tokens,
-                eos_token_id=self._ends(part),
+                eos_token_id=sorted(self._ends(part)),
                 pad_token_id=self._padding,
             )
         tokens: list[list[int]] = output[:, width:].tolist()
         return tokens
 
-    def _ends(self, part: Part) -> list[int]:
-        return sorted({*self._eos, *part.stop_ids})
+    def _ends(self, part: Part) -> frozenset[int]:
+        return part.stop_ids.union(self._eos)
 
     @staticmethod
     def _sampling(seeds: Sequence[int], settings: GenerationConfig, part: Part) -> SeededSampling:

@@ -148,11 +148,11 @@ def _rows(
         ]
 
 
-def _parts(world: World, tokenizer: PreTrainedTokenizerBase) -> Sequence[Part] | None:
-    """A text's lines, each with its factor's name given; None where it is written in one go."""
+def _parts(world: World, tokenizer: PreTrainedTokenizerBase) -> Sequence[Part]:
+    """A text's lines, each with its factor's name given, or all of it in one go."""
     config = world.config.generation
     if not config.by_line:
-        return None
+        return [Part(config.max_new_tokens)]
     openings = [f"{factor}:" for factor in world.template.factors[1:]]
     return line_parts(tokenizer, openings, config.max_new_tokens, world.template.line_forms)
 
