@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from rlrf4rec.alignment.quiet import no_progress_bars
 from rlrf4rec.alignment.stages import BestOfNStage, DPOStage, Phase, StepReport
 from rlrf4rec.config import AlignmentConfig
 from rlrf4rec.errors import DataError
+from rlrf4rec.generation.base import shared_beginning
 from rlrf4rec.generation.engines import require_device
 
 SAVE_STEPS = 5
@@ -294,8 +294,7 @@ def _share_a_stem(prompts: pl.Series) -> bool:
     assert isinstance(length, float)
     # What the first and the last in alphabetical order begin with, all between them begin with.
     first, last = str(prompts.min()), str(prompts.max())
-    alike = takewhile(lambda both: both[0] == both[1], zip(first, last, strict=False))
-    return len(list(alike)) >= length / 4
+    return shared_beginning(first, last) >= length / 4
 
 
 def _check_pairs(pairs: pl.DataFrame) -> None:

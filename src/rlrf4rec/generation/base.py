@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 from rlrf4rec.config import GenerationConfig
@@ -67,6 +68,11 @@ class Part:
         )
 
 
+def most_tokens(parts: Sequence[Part]) -> int:
+    """Of a text of these parts."""
+    return sum(len(part.opening) + part.max_new_tokens for part in parts)
+
+
 NOTHING_YET = Text((), finished=True)
 """What a text's first part comes after."""
 
@@ -102,15 +108,22 @@ def sample_seed(run_seed: int, user_id: str, writer: str, sample: int) -> int:
         writer: which policy in which round, such as ``round-1/policy-0``.
         sample: the sample's number.
     """
-    name = f"{run_seed}\0{writer}\0{sample}\0{user_id}"
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    return _seed_of(f"{run_seed}\0{writer}\0{sample}\0{user_id}")
 
 
 def part_seed(seed: int, part: int) -> int:
     """The seed of a sample's part, 32 bits; part 0 keeps the sample's own."""
-    if part == 0:
-        return seed
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{part}".encode()).digest()[:4], "big")
+    return _seed_of(f"{seed}\0{part}") if part else seed
+
+
+def _seed_of(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def shared_beginning(first: Sequence[object], second: Sequence[object]) -> int:
+    """How many tokens, or characters, both begin with."""
+    alike = takewhile(lambda both: both[0] == both[1], zip(first, second, strict=False))
+    return sum(1 for _ in alike)
 
 
 def text_of(ids: Sequence[int], ends: Collection[int]) -> Text:

@@ -16,7 +16,6 @@ bit, whatever is written beside it; what breaks them was found by experiment (do
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +23,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlrf4rec.errors import ConfigError
-from rlrf4rec.generation.base import NOTHING_YET, Part, Request, Text, part_seed, text_of
+from rlrf4rec.generation.base import (
+    NOTHING_YET,
+    Part,
+    Request,
+    Text,
+    most_tokens,
+    part_seed,
+    shared_beginning,
+    text_of,
+)
 
 MAX_ROWS = 128
 """Texts at work: with 64, writing takes a tenth longer (SmolLM2-135M, two cores)."""
@@ -84,8 +92,9 @@ class Pool:
         max_tokens: int,
     ) -> None:
         self._pipeline, self._begin, self._eos, self._parts = pipeline, begin, eos, parts
+        # Once, and not for each text in each step: a line has hundreds of ends.
+        self._ends = [eos | part.stop_ids for part in parts]
         self._max_tokens = max_tokens
-        self._text_tokens = sum(len(part.opening) + part.max_new_tokens for part in parts)
         self._orders: deque[_Order] = deque()
         self._reading: list[tuple[Any, _Order]] = []
         self._rows: list[_Row] = []
@@ -93,7 +102,7 @@ class Pool:
 
     def write(self, requests: Iterable[Request]) -> Iterator[list[Text]]:
         """See `Engine.sample`."""
-        waiting = iter(requests)
+        waiting = self._ordered(requests)
         following = next(waiting, None)
         try:
             while following is not None or self._orders:
@@ -110,26 +119,27 @@ class Pool:
         finally:
             self._leave()
 
-    def _has_room(self, request: Request) -> bool:
-        open_orders = [order for order in self._orders if not order.complete]
-        promised = sum(len(order.request.seeds) for _, order in self._reading)
-        rows = len(self._rows) + promised + len(request.seeds)
-        tokens = sum(order.tokens for order in open_orders) + self._tokens_of(request)
-        return not open_orders or (rows <= MAX_ROWS and tokens <= self._max_tokens)
+    def _ordered(self, requests: Iterable[Request]) -> Iterator[_Order]:
+        """A prompt's tokens are counted without those that the prompt before begins with, too."""
+        of_text = most_tokens(self._parts)
+        before: Sequence[int] = ()
+        for request in requests:
+            own = len(request.prompt_ids) - shared_beginning(request.prompt_ids, before)
+            yield _Order(request, own + len(request.seeds) * of_text)
+            before = request.prompt_ids
 
-    def _tokens_of(self, request: Request) -> int:
-        """Of its texts and its prompt, without what the prompt before it begins with, too."""
-        prompt = request.prompt_ids
-        before = self._orders[-1].request.prompt_ids if self._orders else ()
-        pairs = enumerate(zip(prompt, before, strict=False))
-        shared = next((place for place, (own, other) in pairs if own != other), len(before))
-        return max(0, len(prompt) - shared) + len(request.seeds) * self._text_tokens
+    def _has_room(self, order: _Order) -> bool:
+        still_open = [one for one in self._orders if not one.complete]
+        promised = sum(len(one.request.seeds) for _, one in self._reading)
+        rows = len(self._rows) + promised + len(order.request.seeds)
+        tokens = sum(one.tokens for one in still_open) + order.tokens
+        return not still_open or (rows <= MAX_ROWS and tokens <= self._max_tokens)
 
-    def _admit(self, request: Request) -> None:
-        order = _Order(request, self._tokens_of(request))
+    def _admit(self, order: _Order) -> None:
         self._orders.append(order)
-        if request.seeds:
-            self._reading.append((self._begin(request.prompt_ids, 0, 1, self._eos), order))
+        if order.request.seeds:
+            reading = self._begin(order.request.prompt_ids, 0, 1, self._eos)
+            self._reading.append((reading, order))
 
     def _take(self) -> None:
         """What the last step has drawn."""
@@ -146,7 +156,7 @@ class Pool:
 
     def _go_on(self, row: _Row) -> None:
         """Keep the row at work, begin its next part, or put down its text."""
-        part, ends = self._parts[row.number], self._ends(row.number)
+        part, ends = self._parts[row.number], self._ends[row.number]
         new = self._drawn_of(row.handle)
         row.drawn += new
         full = len(row.drawn) >= part.max_new_tokens or any(token in ends for token in new)
@@ -170,12 +180,9 @@ class Pool:
             (*request.prompt_ids, *row.text.token_ids, *part.opening),
             part_seed(request.seeds[row.sample], row.number),
             part.max_new_tokens,
-            self._ends(row.number),
+            self._ends[row.number],
         )
         self._rows.append(row)
-
-    def _ends(self, number: int) -> frozenset[int]:
-        return self._eos | self._parts[number].stop_ids
 
     def _drawn_of(self, handle: Any) -> list[int]:
         drawn: list[int] = []
@@ -200,9 +207,8 @@ class Pool:
 
     def _leave(self) -> None:
         """Take everything back, also when nobody asks for the rest."""
-        handles = [*self._company, *(row.handle for row in self._rows)]
-        for handle in itertools.chain(handles, (handle for handle, _ in self._reading)):
+        reading = [handle for handle, _ in self._reading]
+        for handle in [*reading, *(row.handle for row in self._rows), *self._company]:
             handle.stop()
         while self._pipeline.has_non_finished_requests():
             self._pipeline.step()
-        self._company, self._rows, self._reading = [], [], []

@@ -26,13 +26,18 @@ from transformers import GenerationConfig as ModelGenerationConfig
 
 from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation import shared_prompts
-from rlrf4rec.generation.base import NOTHING_YET, Part, Request, Text, part_seed, text_of
+from rlrf4rec.generation.base import (
+    NOTHING_YET,
+    Part,
+    Request,
+    Text,
+    most_tokens,
+    part_seed,
+    text_of,
+)
 from rlrf4rec.generation.engines import require_device
 from rlrf4rec.generation.packable import find_obstacle
 from rlrf4rec.say_once import say_once
-
-_Row = tuple[tuple[int, ...], int]
-"""A text's prompt and its seed."""
 
 _Write = Callable[[Sequence[tuple[int, ...]], Sequence[int], Part], list[list[int]]]
 """From each row's tokens after the prompt and its seed to what is drawn behind them for a part."""
@@ -150,15 +155,16 @@ class TransformersEngine:
         self, requests: Sequence[Request], settings: GenerationConfig, parts: Sequence[Part]
     ) -> list[Text]:
         """A text for each request and seed."""
-        rows = [(tuple(request.prompt_ids), seed) for request in requests for seed in request.seeds]
-        if not rows:
+        prompts = [tuple(request.prompt_ids) for request in requests for _ in request.seeds]
+        if not prompts:
             return []
-        write = self._writer(rows, settings, parts)
-        texts = [NOTHING_YET] * len(rows)
+        own_seeds = [seed for request in requests for seed in request.seeds]
+        write = self._writer(prompts, settings, most_tokens(parts))
+        texts = [NOTHING_YET] * len(prompts)
         for number, part in enumerate(parts):
             ends = self._ends(part)
             begun = [(*text.token_ids, *part.opening) for text in texts]
-            seeds = [part_seed(seed, number) for _, seed in rows]
+            seeds = [part_seed(seed, number) for seed in own_seeds]
             texts = [
                 part.after(before, text_of(tokens, ends))
                 for before, tokens in zip(texts, write(begun, seeds, part), strict=True)
@@ -166,19 +172,18 @@ class TransformersEngine:
         return texts
 
     def _writer(
-        self, rows: Sequence[_Row], settings: GenerationConfig, parts: Sequence[Part]
+        self, prompts: Sequence[tuple[int, ...]], settings: GenerationConfig, steps: int
     ) -> _Write:
-        """The way to write them that this model allows."""
-        steps = sum(len(part.opening) + part.max_new_tokens for part in parts)
-        obstacle = self._obstacle([prompt for prompt, _ in rows], steps)
+        """The way to write behind each row's prompt that this model allows."""
+        obstacle = self._obstacle(prompts, steps)
         if obstacle is None:
-            return self._share_prompts([prompt for prompt, _ in rows], settings, steps)
+            return self._share_prompts(prompts, settings, steps)
         say_once(f"Prompts are read once for each text, which is slower: {obstacle}.")
 
         def write(
             begun: Sequence[tuple[int, ...]], seeds: Sequence[int], part: Part
         ) -> list[list[int]]:
-            whole = [prompt + own for (prompt, _), own in zip(rows, begun, strict=True)]
+            whole = [prompt + own for prompt, own in zip(prompts, begun, strict=True)]
             return self._generate(whole, self._sampling(seeds, settings, part), part)
 
         return write
