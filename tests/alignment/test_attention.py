@@ -11,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from rlrf4rec.alignment import attention
 from rlrf4rec.alignment.attention import NAME, batched_attention
+from rlrf4rec.alignment.known_stem import KnownStem
 from rlrf4rec.alignment.models import load_base_model
 from rlrf4rec.alignment.packing import visibility
 from rlrf4rec.alignment.scoring_plan import Branches, ScoringPlan
@@ -53,14 +54,41 @@ def test_a_flat_row_equals_pytorchs_with_a_mask_of_all_tokens(
     whole[:3, :3] = torch.ones(3, 3).tril().bool()
     whole[3:7, 3:7] = own[0, 0]
     whole[7:, 7:] = own[1, 0, :2, :2]
-    mask = torch.cat([torch.ones(2, 1, 4, 3, dtype=torch.bool), own], dim=-1)
-    additive = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+    ours = _attend_flat(nn.Module(), parts, own, branches, scaling)
+    _assert_pytorchs(ours, parts, whole, scaling)
+
+
+def test_a_known_stem_gives_the_same() -> None:
+    """Three tokens of a stem are kept; then two of them are left out."""
+    generator = torch.Generator().manual_seed(0)
+    parts = tuple(torch.randn(1, heads, 8, 4, generator=generator) for heads in (6, 2, 2))
+    own = visibility(torch.tensor([[0, 1, 1], [0, 1, -1]]))
+    layer, known = nn.Module(), KnownStem()
+    known.read_anew(torch.tensor([7, 8, 9]))
+    whole = _attend_flat(layer, parts, own, Branches(3, (3, 2), known), None)
+    behind = tuple(part[:, :, 3:] for part in parts)
+    rest = _attend_flat(layer, behind, own, Branches(3, (3, 2), known, reads_stem=False), None)
+    torch.testing.assert_close(rest, whole[:, 3:])
+    # Of two tokens, as if the stem had been these.
+    shorter = tuple(torch.cat([part[:, :, :2], part[:, :, 3:]], dim=2) for part in parts)
+    expected = _attend_flat(layer, shorter, own, Branches(2, (3, 2)), None)
+    two = _attend_flat(layer, behind, own, Branches(2, (3, 2), known, reads_stem=False), None)
+    torch.testing.assert_close(two, expected[:, 2:])
+
+
+def _attend_flat(
+    layer: nn.Module,
+    parts: tuple[Tensor, ...],
+    own: Tensor,
+    branches: Branches,
+    scaling: float | None,
+) -> Tensor:
+    additive = torch.zeros(own.shape).masked_fill(~own, torch.finfo(torch.float32).min)
     token = attention._branches.set(branches)
     try:
-        ours, _ = attention._attend(nn.Module(), *parts, additive, scaling=scaling)
+        return attention._attend(layer, *parts, additive, scaling=scaling)[0]
     finally:
         attention._branches.reset(token)
-    _assert_pytorchs(ours, parts, whole, scaling)
 
 
 def _assert_pytorchs(

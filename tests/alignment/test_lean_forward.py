@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,12 +12,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from trl.kernels import chunked_logprob
-from trl.trainer import utils as trl_utils
 from trl.trainer.utils import add_fused_lm_head
 
-from rlrf4rec.alignment import lean_forward as lean
 from rlrf4rec.alignment.lean_forward import lean_forward
+from rlrf4rec.alignment.lean_head import lean_head
 from rlrf4rec.alignment.models import load_base_model
 from rlrf4rec.alignment.shared_prompt import causal_model
 
@@ -68,8 +65,8 @@ def test_gradients_are_the_same(base_model: Path, dtype: torch.dtype, tolerance:
     """With an operation fewer for each of 14 matrices, which bfloat16 rounds once less."""
     model = _adapted(base_model, dtype)
     ours, our_calls = _gradients(model, lean_forward(causal_model(model)))
-    plain = _adapted(base_model, dtype)
-    theirs, their_calls = _gradients(plain, nullcontext())
+    theirs, _ = _gradients(_adapted(base_model, dtype), nullcontext())
+    _, their_calls = _gradients(_adapted(base_model, dtype), lean_head())
     for name, gradient in theirs.items():
         assert (ours[name] - gradient).norm() < tolerance * gradient.norm(), name
     assert our_calls["aten::addmm"] > 0 == their_calls["aten::addmm"]
@@ -92,7 +89,7 @@ def test_checkpointed_layers_do_the_same_twice(base_model: Path) -> None:
     model = _adapted(base_model, torch.bfloat16, checkpointing=True)
     ours, our_calls = _gradients(model, lean_forward(causal_model(model)))
     plain = _adapted(base_model, torch.bfloat16, checkpointing=True)
-    theirs, their_calls = _gradients(plain, nullcontext())
+    theirs, their_calls = _gradients(plain, lean_head())
     assert all(torch.equal(ours[name], gradient) for name, gradient in theirs.items())
     assert our_calls["aten::_to_copy"] == their_calls["aten::_to_copy"]
 
@@ -104,35 +101,3 @@ def test_an_adapter_is_pefts_own_again_afterwards(base_model: Path) -> None:
         assert all(layer.lora_variant for layer in layers)
         raise ZeroDivisionError
     assert not any(layer.lora_variant for layer in layers)
-
-
-def test_logits_are_computed_in_small_tiles(
-    base_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """258 words in tiles of 100: the scores are those of a single tile."""
-    widths: list[int] = []
-    fold = chunked_logprob._forward_tile
-
-    def watched(tile: Tensor, *args: Any, **kwargs: Any) -> None:
-        widths.append(tile.shape[1])
-        fold(tile, *args, **kwargs)
-
-    monkeypatch.setattr(chunked_logprob, "_forward_tile", watched)
-    monkeypatch.setattr(lean, "TILE_WORDS", 100)
-    model = load_base_model(base_model, torch.float32)
-    add_fused_lm_head(model)
-    whole = model(input_ids=IDS, labels=IDS, fused_lm_head=True)
-    with lean_forward(model):
-        tiled = model(input_ids=IDS, labels=IDS, fused_lm_head=True)
-    assert widths == [258, 100, 100, 58]
-    torch.testing.assert_close(tiled.log_probs, whole.log_probs, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(tiled.loss, whole.loss, rtol=1e-5, atol=1e-5)
-
-
-def test_trls_tile_is_its_own_again_afterwards(base_model: Path) -> None:
-    model = load_base_model(base_model, torch.float32)
-    own = trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE
-    with pytest.raises(ZeroDivisionError), lean_forward(model):
-        assert trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE == lean.TILE_WORDS < own
-        raise ZeroDivisionError
-    assert own == trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
+from rlrf4rec.alignment.known_stem import KnownStem
 from rlrf4rec.alignment.packing import PackedBatch, prompt_lengths, shared_prompt_lengths
 from rlrf4rec.alignment.scoring_plan import Branches, ScoringPlan, plan_answers
 
@@ -132,13 +134,40 @@ class TestFlat:
         plan = self._plan()
         assert plan.branches is not None
         assert plan.branches == Branches(stem=2, lengths=(4, 3))
-        assert plan.attention_mask.shape == (2, 1, 4, 6)
+        assert plan.attention_mask.shape == (2, 1, 4, 4)
         assert plan.attention_mask[0, 0].int().tolist() == [
-            [1, 1, 1, 0, 0, 0],  # the stem, then the prompt's end
-            [1, 1, 1, 1, 0, 0],  # chosen
-            [1, 1, 1, 1, 1, 0],
-            [1, 1, 1, 0, 0, 1],  # rejected
+            [1, 0, 0, 0],  # the prompt's end
+            [1, 1, 0, 0],  # chosen
+            [1, 1, 1, 0],
+            [1, 0, 0, 1],  # rejected
         ]
+
+    @pytest.mark.parametrize(
+        ("read_before", "ids", "columns"),
+        [
+            pytest.param([1, 2, 8], [3, 4, 5, 6, 7, 9, 4], [0, 1, 4, 0, 4], id="all of it"),
+            # 2 is laid down for each prompt.
+            pytest.param([1, 8], [2, 3, 4, 5, 6, 2, 7, 9, 4], [1, 2, 6, 1, 6], id="half"),
+            pytest.param([8], [1, 2, 3, 4, 5, 6, 7, 9, 4], [2, 3, 6, 2, 6], id="nothing"),
+        ],
+    )
+    def test_what_is_known_of_the_stem_is_left_out(
+        self, read_before: list[int], ids: list[int], columns: list[int]
+    ) -> None:
+        known = KnownStem()
+        known.read_anew(torch.tensor(read_before))
+        known.keep(torch.nn.Identity(), torch.zeros(1), torch.zeros(1))
+        plan = PackedBatch.of_pairs(*self.BATCH, torch.tensor([3, 3])).plan_flat(known)
+        assert plan is not None
+        assert plan.branches is not None
+        assert plan.position_ids is not None
+        assert plan.input_ids.tolist() == [ids]
+        assert plan.columns.tolist() == columns
+        assert plan.branches.reads_stem == (ids[0] == 1)
+        if ids[0] == 2:
+            assert plan.branches.stem == 1
+            assert plan.branches.lengths == (5, 4)
+            assert plan.position_ids.tolist() == [[1, 2, 3, 4, 3, 1, 2, 3, 3]]
 
     def test_one_answer_a_row(self) -> None:
         """Of the shorter prompt the last token stays out of the stem: it predicts."""

@@ -189,6 +189,57 @@ def test_several_pairs_of_one_prompt_are_trls_too(
     _assert_equal(*steps)
 
 
+STEM = "I like films that "
+"""Eighteen tokens, one each character, and the start before."""
+
+
+def _with_a_stem(pairs: pl.DataFrame) -> pl.DataFrame:
+    return pairs.with_columns(prompt=pairs["prompt"].str.replace("I saw|Up|Alien", STEM))
+
+
+def test_a_reference_reads_what_all_prompts_begin_with_once(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path
+) -> None:
+    """Two steps: the policy reads the stem of 19 tokens in both, the reference in the first."""
+    pairs = _with_a_stem(pairs)
+    steps, first = [], []
+    for cls in (SharedPromptDPOTrainer, DPOTrainer):
+        model = load_base_model(base_model, torch.float32)
+        trainer = _trainer(cls, model, base_model, pairs, tmp_path)
+        read = _rows_read(model)
+        first.append(_step(trainer))
+        trainer.model.zero_grad()
+        trainer._metrics["train"].clear()
+        # The policy moves; the reference does not.
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data.mul_(1.5)
+        steps.append(_step(trainer))
+        if cls is SharedPromptDPOTrainer:
+            policy, reference, policy_again, reference_again = (width for _, width in read)
+            assert policy == reference == policy_again == reference_again + 19
+    _assert_equal(*first)
+    _assert_equal(*steps)
+
+
+def test_a_policy_is_evaluated_by_itself(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path
+) -> None:
+    """Without gradients it runs, too, but what it makes of a stem is not the reference's."""
+    pairs = _with_a_stem(pairs)
+    losses = []
+    for cls in (SharedPromptDPOTrainer, DPOTrainer):
+        model = load_base_model(base_model, torch.float32)
+        trainer = _trainer(cls, model, base_model, pairs, tmp_path)
+        _step(trainer)
+        trainer.model.eval()
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(3)])
+        with torch.no_grad():
+            losses.append(trainer.compute_loss(trainer.model, batch))
+    assert losses[0] != pytest.approx(math.log(2), abs=1e-3)
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
+
+
 def test_padded_rows_are_trls_too(
     base_model: Path, pairs: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

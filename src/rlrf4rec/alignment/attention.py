@@ -6,7 +6,8 @@ tokens are small enough to write all scores down: a row of 680 tokens, nine head
 forward and backward, takes 0.3 instead of 1 to 2.6 seconds on two cores.
 
 In a flat row (`packing.PackedBatch.plan_flat`) the stem attends to itself, and each prompt's own
-tokens to the stem and to themselves; no score between two prompts is computed.
+tokens to the stem and to themselves; no score between two prompts is computed. A model that does
+not change reads the stem once (`known_stem.KnownStem`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def attends_in_batches(model: PreTrainedModel) -> bool:
 
 def takes_flat_rows(model: PreTrainedModel, plan: ScoringPlan) -> bool:
     """Whether `batched_attention` would run this plan, whose structure only it knows."""
-    return _batches(model, plan.attention_mask)
+    return _batches(model, plan)
 
 
 @contextmanager
@@ -70,11 +71,14 @@ def batched_attention(model: PreTrainedModel, plan: ScoringPlan) -> Iterator[Ten
         # Eager attention adds the mask to its scores.
         yield _additive(mask, model.dtype)
         return
-    if not _batches(model, mask):
+    if not _batches(model, plan):
         yield mask
         return
+    branches = plan.branches
+    if branches is not None and branches.known is not None and branches.reads_stem:
+        branches.known.read_anew(plan.input_ids[0, : branches.stem])
     config._attn_implementation = NAME
-    token = _branches.set(plan.branches)
+    token = _branches.set(branches)
     try:
         yield _additive(mask, model.dtype)
     finally:
@@ -82,8 +86,10 @@ def batched_attention(model: PreTrainedModel, plan: ScoringPlan) -> Iterator[Ten
         config._attn_implementation = own
 
 
-def _batches(model: PreTrainedModel, mask: Tensor) -> bool:
-    return attends_in_batches(model) and mask.numel() <= MOST_SCORES
+def _batches(model: PreTrainedModel, plan: ScoringPlan) -> bool:
+    rows, _, width, keys = plan.attention_mask.shape
+    stem = 0 if plan.branches is None else plan.branches.stem
+    return attends_in_batches(model) and rows * width * (stem + keys) <= MOST_SCORES
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -111,23 +117,42 @@ def _attend(
     if branches is None:
         attended = _attend_batch(query, key, value, attention_mask, scale, dropout)
     else:
-        attended = _attend_flat(query, key, value, attention_mask, scale, dropout, branches)
+        attended = _attend_flat(module, query, key, value, attention_mask, scale, dropout, branches)
     return attended.transpose(1, 2).contiguous(), None
 
 
 def _attend_batch(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, dropout: float
 ) -> Tensor:
-    """``[b, h, w, d]`` queries on ``[b, g, k, d]`` keys; the mask is ``[b, 1, w, k]``.
+    """``[b, h, w, d]`` queries on ``[b, g, k, d]`` keys; ``[b, 1, w, m]`` masks the last ``m``.
 
     Heads that share keys are laid one after another, so that no key is copied for each of them.
     """
     batch, heads, width, size = query.shape
     groups = heads // key.shape[1]
     grouped = (query * scale).reshape(batch, key.shape[1], groups * width, size)
-    scores = torch.matmul(grouped, key.transpose(-2, -1)).add_(mask.repeat(1, 1, groups, 1))
-    weights = torch.dropout(scores.softmax(-1), dropout, train=dropout > 0)
+    scores = torch.matmul(grouped, key.transpose(-2, -1))
+    weights: Tensor = _MaskedSoftmax.apply(scores, mask.repeat(1, 1, groups, 1))  # type: ignore[no-untyped-call]
+    weights = torch.dropout(weights, dropout, train=dropout > 0)
     return torch.matmul(weights, value).view(query.shape)
+
+
+class _MaskedSoftmax(torch.autograd.Function):
+    """Softmax over the last axis in the scores' own place: memory is what attention waits for."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, mask: Tensor) -> Tensor:
+        """Scores ``[..., w, k]``; the mask ``[..., w, m]`` is added to the last ``m``."""
+        scores[..., -mask.shape[-1] :].add_(mask)
+        torch.softmax(scores, -1, out=scores)
+        ctx.mark_dirty(scores)
+        ctx.save_for_backward(scores)
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (weights,) = ctx.saved_tensors
+        return torch._softmax_backward_data(gradient, weights, -1, weights.dtype), None
 
 
 def _attend_causal(
@@ -145,6 +170,7 @@ def _attend_causal(
 
 
 def _attend_flat(
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -153,16 +179,16 @@ def _attend_flat(
     dropout: float,
     branches: Branches,
 ) -> Tensor:
-    """``[1, h, w, d]`` queries on ``[1, g, w, d]`` keys; the mask is ``[r, 1, v, s + v]``."""
-    stem, rows, width = branches.stem, len(branches.lengths), max(branches.lengths)
+    """``[1, h, w, d]`` queries on ``[1, g, w, d]`` keys; the mask is ``[r, 1, v, v]``."""
+    rows, width = len(branches.lengths), max(branches.lengths)
+    stem = branches.stem if branches.reads_stem else 0
 
     def own(part: Tensor) -> Tensor:
         # Slices and not an index: the gradient of an index is scattered token by token.
         pieces = torch.split(part[:, :, stem:], list(branches.lengths), dim=2)
         return torch.cat([pad(piece, (0, 0, 0, width - piece.shape[2])) for piece in pieces])
 
-    stem_query, stem_key, stem_value = (part[:, :, :stem] for part in (query, key, value))
-    first = _attend_causal(stem_query, stem_key, stem_value, scale, dropout)
+    stem_key, stem_value = _stem(module, key, value, branches)
     rest = _attend_batch(
         own(query),
         torch.cat([stem_key.expand(rows, -1, -1, -1), own(key)], dim=2),
@@ -171,8 +197,24 @@ def _attend_flat(
         scale,
         dropout,
     )
-    taken = [row[:, :length] for row, length in zip(rest, branches.lengths, strict=True)]
-    return torch.cat([first[0], *taken], dim=1).unsqueeze(0)
+    attended = [row[:, :length] for row, length in zip(rest, branches.lengths, strict=True)]
+    if branches.reads_stem:
+        first = _attend_causal(query[:, :, :stem], stem_key, stem_value, scale, dropout)
+        attended.insert(0, first[0])
+    return torch.cat(attended, dim=1).unsqueeze(0)
+
+
+def _stem(
+    module: nn.Module, key: Tensor, value: Tensor, branches: Branches
+) -> tuple[Tensor, Tensor]:
+    """Its keys and values, ``[1, g, s, d]``."""
+    if branches.reads_stem:
+        stem_key, stem_value = (part[:, :, : branches.stem] for part in (key, value))
+        if branches.known is not None:
+            branches.known.keep(module, stem_key, stem_value)
+        return stem_key, stem_value
+    assert branches.known is not None
+    return branches.known.of(module, branches.stem)
 
 
 AttentionInterface.register(NAME, _attend)

@@ -1,4 +1,4 @@
-"""What a forward pass does for nothing, left out: large blocks of logits, casts to and fro, sums.
+"""What a forward pass does for nothing, left out: casts to and fro, sums, and much of the head.
 
 An adapter's casts and sums stay where layers are checkpointed: those run again in the backward
 pass, when the context is closed, and must do the same twice.
@@ -14,42 +14,27 @@ from peft.helpers import disable_input_dtype_casting
 from peft.tuners.lora.layer import Linear, LoraLayer, LoraVariant
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from trl.trainer import utils as trl_utils
 
-TILE_WORDS = 2048
-"""Words of the vocabulary whose logits a CPU computes at a time.
-
-TRL's head takes 32,768, right for a GPU. On a CPU some fifteen operations pass through each block
-of logits, and one of 68 MB (520 tokens) is allocated anew and fetched from memory by each: 1 s for
-the head of SmolLM2-135M, 0.1 s with blocks that stay in the cache (two cores, bfloat16)."""
+from rlrf4rec.alignment.lean_head import lean_head
 
 
 @contextmanager
-def lean_forward(model: PreTrainedModel) -> Iterator[None]:
+def lean_forward(model: PreTrainedModel, *, only_log_probs: bool = False) -> Iterator[None]:
     """While open, the model's fused head and its adapter compute the same and move less memory.
 
     Args:
         model: a causal language model with TRL's fused head.
+        only_log_probs: whether nothing else of the head's outputs will be read.
     """
     with ExitStack() as stack:
         if model.device.type == "cpu":
-            stack.enter_context(_small_tiles())
+            stack.enter_context(lean_head(only_log_probs=only_log_probs))
         if not model.is_gradient_checkpointing:
             stack.enter_context(_single_sums(model))
             # PEFT casts its inputs to float32, its weights' type, and autocast casts them back.
             autocast = torch.is_autocast_enabled(model.device.type)
             stack.enter_context(disable_input_dtype_casting(model, active=autocast))
         yield
-
-
-@contextmanager
-def _small_tiles() -> Iterator[None]:
-    own = trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE  # TRL has no setting for it
-    trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = TILE_WORDS
-    try:
-        yield
-    finally:
-        trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = own
 
 
 class _SingleSum(LoraVariant):

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from rlrf4rec.alignment.known_stem import KnownStem
 from rlrf4rec.alignment.scoring_plan import IGNORED_LABEL, Branches, ScoringPlan, plan_answers
 
 _PROMPT, _PADDING = 0, -1
@@ -155,32 +156,36 @@ class PackedBatch:
             columns=self._predicted_by,
         )
 
-    def plan_flat(self) -> ScoringPlan | None:
+    def plan_flat(self, known: KnownStem | None = None) -> ScoringPlan | None:
         """One row of all prompts behind what they begin with; None where they do not begin alike.
 
         Only the attention looks at its structure; all other layers read every token once, without
         padding.
+
+        Args:
+            known: of the model that will run the plan. What is known of the stem is left out.
         """
         stem = self._stem()
         if stem == 0:
             return None
+        first = self._rows[0]
+        reach = 0 if known is None else known.reach(first.tokens[:stem])
+        stem = reach or stem
         device = self.unpacked.targets.device
         lengths = tuple(len(row.tokens) - stem for row in self._rows)
         own = torch.tensor(lengths, device=device)
-        begins = stem + own.cumsum(0) - own
+        begins = stem - reach + own.cumsum(0) - own
         segments = self._padded([row.segments[stem:] for row in self._rows], _PADDING)
-        before = torch.ones(*segments.shape, stem, dtype=torch.bool, device=device).unsqueeze(1)
-        first = self._rows[0]
         return replace(
             self.unpacked,
-            input_ids=_flat(first.tokens[:stem], [row.tokens[stem:] for row in self._rows]),
-            attention_mask=torch.cat([before, visibility(segments)], dim=-1),
+            input_ids=_flat(first.tokens[reach:stem], [row.tokens[stem:] for row in self._rows]),
+            attention_mask=visibility(segments),
             position_ids=_flat(
-                first.positions[:stem], [row.positions[stem:] for row in self._rows]
+                first.positions[reach:stem], [row.positions[stem:] for row in self._rows]
             ),
             rows=torch.zeros_like(self._predicted_in),
             columns=begins[self._predicted_in] + self._predicted_by - stem,
-            branches=Branches(stem, lengths),
+            branches=Branches(stem, lengths, known, reads_stem=reach == 0),
         )
 
     def _stem(self) -> int:

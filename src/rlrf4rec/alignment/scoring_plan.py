@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rlrf4rec.alignment.known_stem import KnownStem
+
 IGNORED_LABEL = -100
 """The label of a token that is not scored (PyTorch's and TRL's convention)."""
 
@@ -21,10 +23,14 @@ class Branches:
         stem: ``s``, tokens of the stem.
         lengths: ``r`` numbers of tokens: each row's own, laid one after another behind the stem;
             the longest has ``v``.
+        known: where the stem's keys and values are kept, of a model that does not change.
+        reads_stem: whether the row begins with the stem; else it is known.
     """
 
     stem: int
     lengths: tuple[int, ...]
+    known: KnownStem | None = None
+    reads_stem: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class ScoringPlan:
         input_ids: ``[r, w]``; one flat row where `branches` are given; TRL's own ``[2b, l]`` where
             nothing is shared.
         attention_mask: ``[r, 1, w, w]``, true where a query (third axis) may look at a key (fourth
-            axis); with `branches` ``[r, 1, v, s + v]``; or TRL's own ``[2b, l]``.
+            axis); with `branches` ``[r, 1, v, v]``, since all look at the stem; or TRL's own
+            ``[2b, l]``.
         position_ids: of `input_ids`, or None for the model's default.
         rows: ``[n]``, the row of `input_ids` in which an answer token is predicted.
         columns: ``[n]``, the column of the token whose hidden state predicts it.

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
+import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
+from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -28,6 +31,7 @@ from rlrf4rec.alignment.attention import (
     batched_attention,
     takes_flat_rows,
 )
+from rlrf4rec.alignment.known_stem import KnownStem
 from rlrf4rec.alignment.lean_forward import lean_forward
 from rlrf4rec.alignment.packing import PackedBatch, prompt_lengths, shared_prompt_lengths
 from rlrf4rec.alignment.scoring_plan import ScoringPlan, plan_answers
@@ -47,25 +51,33 @@ class SharedPromptDPOTrainer(DPOTrainer):
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kw: Any) -> Any:
         """The loss of a batch (signature of `transformers.Trainer.compute_loss`)."""
-        with self._shared_prompts():
+        # In training, what runs without gradients is the reference; in evaluation, the policy, too.
+        with self._shared_prompts(unchanging=self._unchanging if model.training else None):
             return super().compute_loss(model, inputs, *args, **kw)  # type: ignore[no-untyped-call]
 
     def compute_ref_log_probs(
         self, model: nn.Module, inputs: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities of chosen and rejected answers under the reference, ``[b]`` each."""
-        with self._shared_prompts():
+        with self._shared_prompts(unchanging=self._unchanging):
             log_probs = super().compute_ref_log_probs(model, inputs)  # type: ignore[no-untyped-call]
         chosen, rejected = log_probs
         return chosen, rejected
 
+    @cached_property
+    def _unchanging(self) -> KnownStem | None:
+        """Of the reference, unless it follows the policy."""
+        assert isinstance(self.args, DPOConfig)
+        return None if self.args.sync_ref_model else KnownStem()
+
     @contextmanager
-    def _shared_prompts(self) -> Iterator[None]:
+    def _shared_prompts(self, unchanging: KnownStem | None) -> Iterator[None]:
         with ExitStack() as stack:
-            stack.enter_context(share_prompts(causal_model(self.model)))
+            of_policy = unchanging if self.ref_model is None else None
+            stack.enter_context(share_prompts(causal_model(self.model), of_policy))
             if self.ref_model is not None:
                 ref_model = self.accelerator.unwrap_model(self.ref_model)
-                stack.enter_context(share_prompts(causal_model(ref_model)))
+                stack.enter_context(share_prompts(causal_model(ref_model), unchanging))
             yield
 
 
@@ -89,12 +101,14 @@ def causal_model(model: nn.Module | None) -> PreTrainedModel:
 
 
 @contextmanager
-def share_prompts(model: PreTrainedModel) -> Iterator[None]:
+def share_prompts(model: PreTrainedModel, unchanging: KnownStem | None = None) -> Iterator[None]:
     """While open, calls with ``fused_lm_head=True`` read the prompt of each pair once.
 
     Args:
         model: a causal language model with TRL's fused head; its batches are ``[2b, l]``, chosen
             rows first.
+        unchanging: given where calls without gradients are a reference's: what all of its prompts
+            begin with is kept there and read once, and only log-probabilities are asked of it.
     """
 
     def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
@@ -106,9 +120,10 @@ def share_prompts(model: PreTrainedModel) -> Iterator[None]:
             say_once(f"DPO runs without shared prompts, which is slower: {obstacle}.")
             return plan_answers(input_ids, attention_mask, labels)
         batch = PackedBatch.of_pairs(input_ids, attention_mask, labels, lengths)
-        return _flat(model, batch) or batch.plan_padded()
+        known = None if torch.is_grad_enabled() else unchanging
+        return _flat(model, batch, known) or batch.plan_padded()
 
-    with _planned_forward(model, plan):
+    with _planned_forward(model, plan, with_reference=unchanging is not None):
         yield
 
 
@@ -134,13 +149,17 @@ def score_answers_only(model: PreTrainedModel) -> Iterator[None]:
         yield
 
 
-def _flat(model: PreTrainedModel, batch: PackedBatch) -> ScoringPlan | None:
-    plan = batch.plan_flat() if attends_in_batches(model) else None
+def _flat(
+    model: PreTrainedModel, batch: PackedBatch, known: KnownStem | None = None
+) -> ScoringPlan | None:
+    plan = batch.plan_flat(known) if attends_in_batches(model) else None
     return plan if plan is not None and takes_flat_rows(model, plan) else None
 
 
 @contextmanager
-def _planned_forward(model: PreTrainedModel, make_plan: _Planner) -> Iterator[None]:
+def _planned_forward(
+    model: PreTrainedModel, make_plan: _Planner, *, with_reference: bool = False
+) -> Iterator[None]:
     own_forward = model.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -156,7 +175,9 @@ def _planned_forward(model: PreTrainedModel, make_plan: _Planner) -> Iterator[No
         if not plannable:
             return own_forward(*args, **kwargs)
         plan = make_plan(kwargs["input_ids"], kwargs["attention_mask"], kwargs.pop("labels"))
-        return _run(model, own_forward, plan, kwargs)
+        of_reference = with_reference and not torch.is_grad_enabled()
+        with lean_forward(model, only_log_probs=of_reference):
+            return _run(model, own_forward, plan, kwargs)
 
     model.forward = forward
     try:
@@ -179,7 +200,7 @@ def _run(model: PreTrainedModel, own_forward: Any, plan: ScoringPlan, kwargs: An
     # only the hidden states that predict answers.
     hook = model.base_model.register_forward_hook(keep_predictors)
     try:
-        with batched_attention(model, plan) as mask, lean_forward(model):
+        with batched_attention(model, plan) as mask:
             kwargs["attention_mask"] = mask
             outputs = own_forward(**kwargs, shift_labels=plan.targets.unsqueeze(0))
     finally:
