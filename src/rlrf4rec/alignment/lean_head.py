@@ -85,7 +85,7 @@ class LeanLogProbs(torch.autograd.Function):
         targets: Tensor,
         tile: int,
         outputs: tuple[str, ...],
-    ) -> tuple[Tensor, Tensor | None, None, Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor | None, ...]:
         """As `trl.kernels.chunked_logprob.ChunkedLogProbFunction`, all results ``[n]``.
 
         Args:
@@ -97,54 +97,20 @@ class LeanLogProbs(torch.autograd.Function):
             outputs: which of ``entropy``, ``mean_logits`` and ``is_top1`` are wanted.
 
         Returns:
-            log-probabilities, entropy, None, mean logits, whether no word is more likely and none
-            before the target as likely.
+            log-probabilities, entropy, None, mean logits, whether the target is the top word.
         """
         ctx.set_materialize_grads(False)
         ctx.tile, ctx.type = tile, hidden.dtype
         if torch.is_autocast_enabled("cpu"):
             hidden = hidden.to(torch.get_autocast_dtype("cpu"))
-        n = len(hidden)
-        top = torch.full((n,), -torch.inf)
-        top_before = top.clone()
-        total, weighted, summed, of_target = (torch.zeros(n) for _ in range(4))
+        fold = _Fold(len(hidden), outputs)
         for start, logits in _tiles(hidden, weight, tile):
-            place, inside = _found(targets, start, logits.shape[1])
-            of_target[inside] = logits[inside, place[inside]]
-            tile_top = logits.amax(-1)
-            if "is_top1" in outputs:
-                # Whole tiles before the target count by their largest, its own up to its place.
-                passed = torch.where(place >= logits.shape[1], tile_top, -torch.inf)
-                columns = torch.arange(logits.shape[1])
-                later = columns >= place[inside].unsqueeze(1)
-                passed[inside] = logits[inside].masked_fill_(later, -torch.inf).amax(-1)
-                top_before = torch.maximum(top_before, passed)
-            if "mean_logits" in outputs:
-                summed += logits.sum(-1)
-            new_top = torch.maximum(top, tile_top)
-            rescale = (top - new_top).exp()
-            shifted = logits.sub_(new_top.unsqueeze(-1))
-            if "entropy" in outputs:
-                odds = shifted.exp()
-                # Of the logits minus the largest so far, which grows.
-                moved = torch.where(total > 0, total * (top - new_top), 0.0)
-                weighted = (weighted + moved) * rescale + torch.linalg.vecdot(odds, shifted)
-            else:
-                odds = shifted.exp_()
-            total = total * rescale + odds.sum(-1)
-            top = new_top
-        log_total = top + total.log()
+            fold.add(logits, *_found(targets, start, logits.shape[1]))
+        log_total = fold.top + fold.total.log()
         ctx.save_for_backward(hidden, weight, targets, log_total)
-        entropy = mean_logits = is_top1 = None
-        if "entropy" in outputs:
-            entropy = total.log() - weighted / total
-        if "mean_logits" in outputs:
-            mean_logits = summed / len(weight)
-        if "is_top1" in outputs:
-            is_top1 = (of_target >= top) & (of_target > top_before)
-        logged = [one for one in (entropy, mean_logits, is_top1) if one is not None]
-        ctx.mark_non_differentiable(*logged)
-        return of_target - log_total, entropy, None, mean_logits, is_top1
+        logged = (fold.entropy(), None, fold.mean_logits(len(weight)), fold.is_top1())
+        ctx.mark_non_differentiable(*(one for one in logged if one is not None))
+        return fold.of_target - log_total, *logged
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, *_: object) -> tuple[Tensor | None, ...]:
@@ -160,6 +126,66 @@ class LeanLogProbs(torch.autograd.Function):
             of_logits[inside, place[inside]] += gradient[inside]
             of_hidden.addmm_(of_logits, weight[start : start + logits.shape[1]].float())
         return of_hidden.to(ctx.type), None, None, None, None
+
+
+class _Fold:
+    """What the tiles so far say about ``n`` tokens; every attribute is ``[n]``.
+
+    Attributes:
+        top: the largest logit.
+        total: of the odds, ``exp(logit - top)``.
+        of_target: the target's logit.
+    """
+
+    def __init__(self, n: int, outputs: tuple[str, ...]) -> None:
+        self._outputs = outputs
+        self.top = torch.full((n,), -torch.inf)
+        self._top_before = self.top.clone()  # only of words before the target
+        self.total, self.of_target, self._sum, self._weighted = (torch.zeros(n) for _ in range(4))
+
+    def add(self, logits: Tensor, place: Tensor, inside: Tensor) -> None:
+        """Add a tile ``[n, w]``, which is overwritten; places as from `_found`."""
+        self.of_target[inside] = logits[inside, place[inside]]
+        top = logits.amax(-1)
+        if "is_top1" in self._outputs:
+            # Whole tiles before the target count by their largest, its own up to its place.
+            before = torch.where(place >= logits.shape[1], top, -torch.inf)
+            later = torch.arange(logits.shape[1]) >= place[inside].unsqueeze(1)
+            before[inside] = logits[inside].masked_fill_(later, -torch.inf).amax(-1)
+            self._top_before = torch.maximum(self._top_before, before)
+        if "mean_logits" in self._outputs:
+            self._sum += logits.sum(-1)
+        self._add_odds(logits, torch.maximum(self.top, top))
+
+    def _add_odds(self, logits: Tensor, top: Tensor) -> None:
+        rescale = (self.top - top).exp()
+        shifted = logits.sub_(top.unsqueeze(-1))
+        if "entropy" in self._outputs:
+            odds = shifted.exp()
+            # The sum of odds times shifted logits; what is in it was shifted by less.
+            moved = torch.where(self.total > 0, self.total * (self.top - top), 0.0)
+            self._weighted = (self._weighted + moved) * rescale
+            self._weighted += torch.linalg.vecdot(odds, shifted)
+        else:
+            odds = shifted.exp_()
+        self.total = self.total * rescale + odds.sum(-1)
+        self.top = top
+
+    def entropy(self) -> Tensor | None:
+        """In nats."""
+        wanted = "entropy" in self._outputs
+        return self.total.log() - self._weighted / self.total if wanted else None
+
+    def mean_logits(self, words: int) -> Tensor | None:
+        """Over the vocabulary."""
+        return self._sum / words if "mean_logits" in self._outputs else None
+
+    def is_top1(self) -> Tensor | None:
+        """Whether no word is more likely than the target, and none before it as likely."""
+        wanted = "is_top1" in self._outputs
+        return (
+            (self.of_target >= self.top) & (self.of_target > self._top_before) if wanted else None
+        )
 
 
 def _tiles(hidden: Tensor, weight: Tensor, tile: int) -> Iterator[tuple[int, Tensor]]:
