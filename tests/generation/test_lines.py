@@ -164,6 +164,25 @@ def test_a_line_of_titles_with_commas_ends_at_a_semicolon(
 
 
 @pytest.mark.parametrize(
+    ("line", "most", "kept", "over"),
+    [
+        (" tape, wire; Tape; Tape;", 4, " tape, wire", True),
+        (" tape; wire, nails; glue", 3, " tape; wire, nails", False),
+        (" tape; wire; glue;", 3, " tape; wire; glue", True),
+        (" tape; wi", 3, " tape", False),
+    ],
+)
+def test_short_words_end_at_either_separator(
+    tokenizer: PreTrainedTokenizerBase, line: str, most: int, kept: str, over: bool
+) -> None:
+    ids = tokenizer(line, add_special_tokens=False)["input_ids"]
+    (part,) = line_parts(tokenizer, [], 64, [LineForm(max_items=most, separator=",;")])
+    text = part.keep(Text(tuple(ids), False))
+    assert (tokenizer.decode(list(text.token_ids)), text.finished) == (kept, True)
+    assert part.is_over(ids) == over
+
+
+@pytest.mark.parametrize(
     ("line", "most", "over"),
     [
         (" Alien, Brazil, He", 3, False),

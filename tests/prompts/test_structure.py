@@ -97,6 +97,14 @@ def test_items_of_a_list_stand_between_its_own_separators() -> None:
     assert check_structure(repeated, lists).reason == "an item is repeated"
 
 
+def test_a_list_of_short_words_may_mix_its_separators() -> None:
+    lists = _template(lines={"Genres": {"max_items": 4, "separator": ",;"}})
+    said = "Genres: drama, war; film noir\nMood: dark"
+    assert check_structure(said, lists).ok
+    repeated = said.replace("film noir", "Drama")
+    assert check_structure(repeated, lists).reason == "an item is repeated"
+
+
 def test_a_list_may_be_long_but_not_an_item_of_it() -> None:
     lists = _template(lines={"Genres": {"max_items": 4}})
     item = "".join(chr(ord("a") + place % 26) for place in range(MAX_LINE_CHARACTERS))

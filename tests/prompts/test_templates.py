@@ -41,6 +41,14 @@ def test_a_line_s_form_belongs_to_a_factor(tmp_path: Path) -> None:
         load_template(_write(tmp_path, lines={"Moods": {"share": 3}}))
 
 
+def test_a_line_that_names_items_has_one_separator(tmp_path: Path) -> None:
+    """Linked items are joined by it."""
+    form = {"max_items": 4, "separator": ",;"}
+    assert load_template(_write(tmp_path, lines={"Mood": form})).lines["Mood"].separator == ",;"
+    with pytest.raises(ConfigError, match="needs one separator, found ',;'"):
+        load_template(_write(tmp_path, lines={"Mood": {**form, "names_items": True}}))
+
+
 def test_what_a_template_does_not_use_leaves_no_trace_in_what_texts_depend_on(
     tmp_path: Path,
 ) -> None:

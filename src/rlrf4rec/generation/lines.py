@@ -69,7 +69,7 @@ class Line(Part):
     def is_over(self, token_ids: Sequence[int]) -> bool:
         """After the last item that may be kept: the form's last one, or one before a repeat."""
         separator, most = self.form.separator, self.form.max_items
-        if most is None or separator not in self.words.piece(token_ids[-1]):
+        if most is None or set(separator).isdisjoint(self.words.piece(token_ids[-1])):
             return False
         # What stands behind the last separator may still become another item.
         *items, _ = line_items("".join(map(self.words.piece, token_ids)), separator)

@@ -1,7 +1,7 @@
 """The items of a line: ``Alien (1979; Horror, Sci-Fi), Brazil`` has two.
 
 Items stand between commas that are not in brackets, since an item may bring its details along; or
-between semicolons, where their names hold commas.
+between semicolons, where their names hold commas; or between either of both.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def first_repeat(items: Sequence[str]) -> int | None:
 
 
 def separators(content: str, separator: str = ",") -> Iterator[int]:
-    """Places of the separators that stand between items."""
+    """Places of the separators, any of these characters, that stand between items."""
     depth = 0
     for place, character in enumerate(content):
         if character == "(":
             depth += 1
         elif character == ")":
             depth = max(depth - 1, 0)
-        elif character == separator and depth == 0:
+        elif character in separator and depth == 0:
             yield place
 
 

@@ -64,7 +64,9 @@ class LineForm(BaseModel):
             not looked at.
         names_items: its items are items of the catalogue, to be linked before a text is encoded
             (`knowledge.linking`).
-        separator: what stands between items; a semicolon where titles hold commas.
+        separator: what stands between items; a semicolon where titles hold commas, and either of
+            both (``,;``) on a line of short words behind one of titles, where an LLM takes the one
+            for the other.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,7 +75,15 @@ class LineForm(BaseModel):
     max_items: Annotated[int, Field(ge=1)] | None = None
     names_items: bool = False
     # Left out of a dump where it is the default, so that older runs' texts stay valid.
-    separator: Literal[",", ";"] = Field(",", exclude_if=lambda value: value == ",")
+    separator: Literal[",", ";", ",;"] = Field(",", exclude_if=lambda value: value == ",")
+
+    @model_validator(mode="after")
+    def _named_items_have_one(self) -> LineForm:
+        if self.names_items and len(self.separator) > 1:
+            raise ValueError(
+                f"a line that names items needs one separator, found {self.separator!r}"
+            )
+        return self
 
 
 class Ranking(BaseModel):
