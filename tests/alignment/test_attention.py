@@ -130,9 +130,9 @@ def test_long_rows_and_checkpointed_models_keep_their_own(
         patch.setattr(attention, "MOST_SCORES", packed.numel() - 1)
         with batched_attention(model, _plan(packed)) as mask:
             assert mask is packed
-    assert attention.takes_flat_rows(model, _plan(packed))
+    assert attention.runs_in_batches(model, _plan(packed))
     model.gradient_checkpointing_enable()
-    assert not attention.takes_flat_rows(model, _plan(packed))
+    assert not attention.runs_in_batches(model, _plan(packed))
     with batched_attention(model, _plan(packed)) as mask:
         assert mask is packed
         assert model.config._attn_implementation == "sdpa"

@@ -103,6 +103,12 @@ def _step(trainer: Any, n_pairs: int = 3) -> dict[str, Any]:
     }
 
 
+def _forget(trainer: Any) -> None:
+    """What a step leaves behind."""
+    trainer.model.zero_grad()
+    trainer._metrics["train"].clear()
+
+
 def _assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Equal to 1e-5; gradients to 1e-5 of the largest one, which differs between losses."""
     largest = max(gradient.abs().max() for gradient in theirs["gradients"].values())
@@ -208,8 +214,7 @@ def test_a_reference_reads_what_all_prompts_begin_with_once(
         trainer = _trainer(cls, model, base_model, pairs, tmp_path)
         read = _rows_read(model)
         first.append(_step(trainer))
-        trainer.model.zero_grad()
-        trainer._metrics["train"].clear()
+        _forget(trainer)
         # The policy moves; the reference does not.
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
@@ -356,8 +361,7 @@ def test_other_models_and_batches_fall_back(
         model = _random_model("mistral", **SMALL, sliding_window=8)
         trainer = _trainer(cls, model, base_model, pairs, tmp_path)
         _step(trainer)
-        trainer.model.zero_grad()
-        trainer._metrics["train"].clear()
+        _forget(trainer)
         steps.append(_step(trainer))
     _assert_equal(*steps)
     # Twice two forwards of the policy and the reference, one message.

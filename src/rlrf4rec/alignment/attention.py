@@ -44,9 +44,11 @@ def attends_in_batches(model: PreTrainedModel) -> bool:
     )
 
 
-def takes_flat_rows(model: PreTrainedModel, plan: ScoringPlan) -> bool:
-    """Whether `batched_attention` would run this plan, whose structure only it knows."""
-    return _batches(model, plan)
+def runs_in_batches(model: PreTrainedModel, plan: ScoringPlan) -> bool:
+    """Whether `batched_attention` runs this packed plan; only it knows a flat one's structure."""
+    rows, _, width, keys = plan.attention_mask.shape
+    stem = 0 if plan.branches is None else plan.branches.stem
+    return attends_in_batches(model) and rows * width * (stem + keys) <= MOST_SCORES
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def batched_attention(model: PreTrainedModel, plan: ScoringPlan) -> Iterator[Ten
 
     Args:
         model: a causal language model whose attention takes any mask (`find_obstacle`).
-        plan: what it reads; a flat one only if `takes_flat_rows`.
+        plan: what it reads; a flat one only if `runs_in_batches`.
 
     Yields:
         The plan's mask as the model's attention takes it now.
@@ -71,7 +73,7 @@ def batched_attention(model: PreTrainedModel, plan: ScoringPlan) -> Iterator[Ten
         # Eager attention adds the mask to its scores.
         yield _additive(mask, model.dtype)
         return
-    if not _batches(model, plan):
+    if not runs_in_batches(model, plan):
         yield mask
         return
     branches = plan.branches
@@ -84,12 +86,6 @@ def batched_attention(model: PreTrainedModel, plan: ScoringPlan) -> Iterator[Ten
     finally:
         _branches.reset(token)
         config._attn_implementation = own
-
-
-def _batches(model: PreTrainedModel, plan: ScoringPlan) -> bool:
-    rows, _, width, keys = plan.attention_mask.shape
-    stem = 0 if plan.branches is None else plan.branches.stem
-    return attends_in_batches(model) and rows * width * (stem + keys) <= MOST_SCORES
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -132,7 +128,7 @@ def _attend_batch(
     groups = heads // key.shape[1]
     grouped = (query * scale).reshape(batch, key.shape[1], groups * width, size)
     scores = torch.matmul(grouped, key.transpose(-2, -1))
-    weights: Tensor = _MaskedSoftmax.apply(scores, mask.repeat(1, 1, groups, 1))  # type: ignore[no-untyped-call]
+    weights: Tensor = _MaskedSoftmax.apply(scores, mask)  # type: ignore[no-untyped-call]
     weights = torch.dropout(weights, dropout, train=dropout > 0)
     return torch.matmul(weights, value).view(query.shape)
 
@@ -142,8 +138,9 @@ class _MaskedSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, mask: Tensor) -> Tensor:
-        """Scores ``[..., w, k]``; the mask ``[..., w, m]`` is added to the last ``m``."""
-        scores[..., -mask.shape[-1] :].add_(mask)
+        """Scores ``[b, g, n * w, k]``; the mask ``[b, 1, w, m]`` is added to the last ``m``."""
+        of_heads = scores.view(*scores.shape[:2], -1, mask.shape[-2], scores.shape[-1])
+        of_heads[..., -mask.shape[-1] :].add_(mask.unsqueeze(-3))
         torch.softmax(scores, -1, out=scores)
         ctx.mark_dirty(scores)
         ctx.save_for_backward(scores)

@@ -104,8 +104,8 @@ class LeanLogProbs(torch.autograd.Function):
         if torch.is_autocast_enabled("cpu"):
             hidden = hidden.to(torch.get_autocast_dtype("cpu"))
         fold = _Fold(len(hidden), outputs)
-        for start, logits in _tiles(hidden, weight, tile):
-            fold.add(logits, *_found(targets, start, logits.shape[1]))
+        for _, logits, place, inside in _tiles(hidden, weight, targets, tile):
+            fold.add(logits, place, inside)
         log_total = fold.top + fold.total.log()
         ctx.save_for_backward(hidden, weight, targets, log_total)
         logged = (fold.entropy(), None, fold.mean_logits(len(weight)), fold.is_top1())
@@ -120,11 +120,10 @@ class LeanLogProbs(torch.autograd.Function):
         gradient = gradient.float()
         # In float32, as TRL: what each tile adds would be rounded away.
         of_hidden = torch.zeros(hidden.shape)
-        for start, logits in _tiles(hidden, weight, ctx.tile):
-            place, inside = _found(targets, start, logits.shape[1])
+        for words, logits, place, inside in _tiles(hidden, weight, targets, ctx.tile):
             of_logits = logits.sub_(log_total.unsqueeze(-1)).exp_().mul_(-gradient.unsqueeze(-1))
             of_logits[inside, place[inside]] += gradient[inside]
-            of_hidden.addmm_(of_logits, weight[start : start + logits.shape[1]].float())
+            of_hidden.addmm_(of_logits, words.float())
         return of_hidden.to(ctx.type), None, None, None, None
 
 
@@ -144,7 +143,7 @@ class _Fold:
         self.total, self.of_target, self._sum, self._weighted = (torch.zeros(n) for _ in range(4))
 
     def add(self, logits: Tensor, place: Tensor, inside: Tensor) -> None:
-        """Add a tile ``[n, w]``, which is overwritten; places as from `_found`."""
+        """Add a tile ``[n, w]``, which is overwritten; places as from `_tiles`."""
         self.of_target[inside] = logits[inside, place[inside]]
         top = logits.amax(-1)
         if "is_top1" in self._outputs:
@@ -188,10 +187,13 @@ class _Fold:
         )
 
 
-def _tiles(hidden: Tensor, weight: Tensor, tile: int) -> Iterator[tuple[int, Tensor]]:
-    """The first word of each tile, and its logits ``[n, at most tile]`` in a float32 of their own.
+def _tiles(
+    hidden: Tensor, weight: Tensor, targets: Tensor, tile: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Words of the vocabulary, their logits, the targets' places among them, and who has one there.
 
-    What they are written into is used again for the next tile.
+    Of each tile: ``[w, d]``; ``[n, w]`` in float32, written over by the next tile's; ``[n]``,
+    counted from the first word; the rows whose place is in the tile.
     """
     product = torch.empty(len(hidden), tile, dtype=hidden.dtype)
     logits = product if hidden.dtype == torch.float32 else torch.empty(len(hidden), tile)
@@ -201,10 +203,6 @@ def _tiles(hidden: Tensor, weight: Tensor, tile: int) -> Iterator[tuple[int, Ten
         torch.mm(hidden, words.t(), out=product[:, :width])
         if logits is not product:
             logits[:, :width] = product[:, :width]
-        yield start, logits[:, :width]
-
-
-def _found(targets: Tensor, start: int, width: int) -> tuple[Tensor, Tensor]:
-    """Places of all targets counted from a tile's start, and which of them are in it."""
-    place = targets - start
-    return place, ((place >= 0) & (place < width)).nonzero().squeeze(1)
+        place = targets - start
+        inside = ((place >= 0) & (place < width)).nonzero().squeeze(1)
+        yield words, logits[:, :width], place, inside

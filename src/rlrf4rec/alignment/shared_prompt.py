@@ -29,7 +29,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from rlrf4rec.alignment.attention import (
     attends_in_batches,
     batched_attention,
-    takes_flat_rows,
+    runs_in_batches,
 )
 from rlrf4rec.alignment.known_stem import KnownStem
 from rlrf4rec.alignment.lean_forward import lean_forward
@@ -120,10 +120,13 @@ def share_prompts(model: PreTrainedModel, unchanging: KnownStem | None = None) -
             say_once(f"DPO runs without shared prompts, which is slower: {obstacle}.")
             return plan_answers(input_ids, attention_mask, labels)
         batch = PackedBatch.of_pairs(input_ids, attention_mask, labels, lengths)
-        known = None if torch.is_grad_enabled() else unchanging
+        known = unchanging if of_reference() else None
         return _flat(model, batch, known) or batch.plan_padded()
 
-    with _planned_forward(model, plan, with_reference=unchanging is not None):
+    def of_reference() -> bool:
+        return unchanging is not None and not torch.is_grad_enabled()
+
+    with _planned_forward(model, plan, of_reference):
         yield
 
 
@@ -153,12 +156,12 @@ def _flat(
     model: PreTrainedModel, batch: PackedBatch, known: KnownStem | None = None
 ) -> ScoringPlan | None:
     plan = batch.plan_flat(known) if attends_in_batches(model) else None
-    return plan if plan is not None and takes_flat_rows(model, plan) else None
+    return plan if plan is not None and runs_in_batches(model, plan) else None
 
 
 @contextmanager
 def _planned_forward(
-    model: PreTrainedModel, make_plan: _Planner, *, with_reference: bool = False
+    model: PreTrainedModel, make_plan: _Planner, only_log_probs: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
     own_forward = model.forward
 
@@ -175,8 +178,7 @@ def _planned_forward(
         if not plannable:
             return own_forward(*args, **kwargs)
         plan = make_plan(kwargs["input_ids"], kwargs["attention_mask"], kwargs.pop("labels"))
-        of_reference = with_reference and not torch.is_grad_enabled()
-        with lean_forward(model, only_log_probs=of_reference):
+        with lean_forward(model, only_log_probs=only_log_probs()):
             return _run(model, own_forward, plan, kwargs)
 
     model.forward = forward
