@@ -55,6 +55,8 @@ def finished_rounds(run: Path, halves: list[int]) -> Trail:
         trail.rounds.append(current)
     if (run / "random-pairs").exists():
         trail.random_pairs = _control(run / "random-pairs", halves)
+    if (run / "cool").exists():
+        trail.cool = dict.fromkeys(halves, _stage(run / "cool" / "samples"))
     return trail
 
 

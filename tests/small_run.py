@@ -71,6 +71,7 @@ def write_config(folder: Path, model: Path) -> Path:
             "ks": [5],
             "zero_shot": True,
             "with_history": True,
+            "cool_temperature": 0.2,
         },
         "machine": {
             "engine": "transformers",

@@ -33,6 +33,7 @@ EVERY_SYSTEM = {
     "llm_zero_shot",
     "shuffled",
     "untuned",
+    "untuned_cool",
     "best_of_n",
     "tuned_round_1",
     "untuned_mean",
@@ -66,6 +67,7 @@ def test_every_system_is_measured(finished: tuple[Path, Results]) -> None:
     compared = {(row.a, row.b) for row in results.comparisons}
     assert {("id", "llm_zero_shot"), ("untuned", "llm_zero_shot")} <= compared
     assert ("tuned_round_1_with_history", "untuned_with_history") in compared
+    assert {("tuned_round_1", "untuned_cool"), ("untuned_cool", "untuned")} <= compared
     assert ("tuned_round_1_mean", "untuned_mean") in compared
     for untuned in ("untuned_mean", "untuned_with_history"):
         assert {(untuned, rival) for rival in ("id", "profile", "history_text")} <= compared

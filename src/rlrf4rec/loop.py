@@ -32,9 +32,11 @@ def run_rounds(world: World, policies: Sequence[int] | None = None) -> Trail:
     Args:
         world: the run.
         policies: only these; None: all. One needs nothing of another, so each may be run in a
-            process of its own. Rounds are then stopped early by what this policy's users say.
+            process of its own. Rounds are then stopped early by what this policy's users say, and
+            texts of no policy but the untuned LLM's first ones are left out.
     """
     config = world.config
+    cool = config.evaluation.cool_temperature if policies is None else None
     policies = world.folds.policies if policies is None else policies
     trail = Trail(write_prompts(world))
     for number in range(config.rounds.n_rounds + 1):
@@ -48,6 +50,10 @@ def run_rounds(world: World, policies: Sequence[int] | None = None) -> Trail:
             break
     if config.alignment.random_pairs and config.rounds.n_rounds > 0:
         trail.random_pairs = _random_pairs(world, trail, policies)
+    if cool is not None:
+        one_each = dict.fromkeys(range(world.dataset.n_users), 1)
+        texts = write_texts(world, "cool", one_each, trail.prompts, None, cool)
+        trail.cool = dict.fromkeys(policies, texts)
     return trail
 
 

@@ -35,6 +35,12 @@ class EvaluationConfig(Section):
     with_history: bool = Field(
         False, description="also test the LLM's texts joined to the history's own text (KAR's code)"
     )
+    cool_temperature: float | None = Field(
+        None,
+        gt=0,
+        description="also test one text of the untuned LLM written at this temperature: what it "
+        "gains by writing more surely, without tuning (ours); null: no",
+    )
     ks: list[Count] = Field([1, 3, 5, 7, 10], min_length=1)
     zero_shot: bool = Field(
         False, description="let the untuned LLM rank by itself, too: about a second a user on a CPU"

@@ -40,6 +40,7 @@ SYSTEMS = (
     "shuffled",
     "random_pairs",
     "untuned",
+    "untuned_cool",
     "best_of_n",
     "untuned_mean",
     "untuned_with_history",

@@ -31,6 +31,11 @@ _SYSTEMS = {
     "shuffled": ("Shuffled texts", "control", "each user is given another user's text"),
     "random_pairs": ("Random-pair DPO", "control", "DPO on pairs chosen at random"),
     "untuned": ("Untuned LLM", "untuned", "one sampled text of the LLM before tuning"),
+    "untuned_cool": (
+        "Untuned LLM, cool",
+        "untuned",
+        "one text of the LLM before tuning, sampled at a lower temperature",
+    ),
     "best_of_n": ("Best of N", "untuned", "the untuned LLM's text with the highest reward"),
     "untuned_mean": (
         "Untuned LLM, mean",

@@ -48,6 +48,7 @@ _RIVALS = (
     "shuffled",
     "random_pairs",
     "untuned",
+    "untuned_cool",
     "best_of_n",
 )
 _PAIRS = [
@@ -59,6 +60,7 @@ _PAIRS = [
     ("untuned", "shuffled"),
     ("untuned", "llm_zero_shot"),
     ("random_pairs", "untuned"),
+    ("untuned_cool", "untuned"),
     ("best_of_n", "untuned"),
     (f"untuned{MEAN}", "untuned"),
 ]

@@ -46,21 +46,25 @@ class System:
 def trained_systems(world: World, trail: Trail) -> list[System]:
     """Every system that trains a recommender, in the order of the table."""
     systems = [without_text(world), profile(world), history_text(world)]
-    untuned, *tuned = (_texts_of(world, _name(current), current) for current in trail.rounds)
+    untuned, *tuned = (
+        _texts_of(world, _name(current), current.samples) for current in trail.rounds
+    )
     systems += [shuffled(world, tuned[-1] if tuned else untuned), untuned]
+    if trail.cool:
+        systems.append(_texts_of(world, "untuned_cool", trail.cool))
     systems.append(_best_of_n(world, trail.rounds[0]))
     if trail.random_pairs is not None:
-        systems.append(_texts_of(world, "random_pairs", trail.random_pairs))
+        systems.append(_texts_of(world, "random_pairs", trail.random_pairs.samples))
     systems += tuned
     n_texts = world.config.texts_per_user
     if n_texts > 1:
         systems += [
-            _texts_of(world, f"{_name(current)}{MEAN}", current, n_texts)
+            _texts_of(world, f"{_name(current)}{MEAN}", current.samples, n_texts)
             for current in trail.rounds
         ]
     if world.config.evaluation.with_history:
         systems += [
-            _texts_of(world, f"{_name(current)}{WITH_HISTORY}", current, join_history=True)
+            _texts_of(world, f"{_name(current)}{WITH_HISTORY}", current.samples, join_history=True)
             for current in trail.rounds
         ]
     return systems
@@ -94,13 +98,16 @@ def _name(current: Round) -> str:
 
 
 def _texts_of(
-    world: World, name: str, current: Round, n_texts: int = 1, *, join_history: bool | None = None
+    world: World,
+    name: str,
+    samples: Mapping[int, Stage],
+    n_texts: int = 1,
+    *,
+    join_history: bool | None = None,
 ) -> System:
-    texts = held_out_texts(world, current.samples, n_texts)
+    texts = held_out_texts(world, samples, n_texts)
     vectors, rows = user_vectors(world, texts, join_history=join_history)
-    return System(
-        name, vectors, both_halves(rows), tuple(current.samples.values()), n_texts=n_texts
-    )
+    return System(name, vectors, both_halves(rows), tuple(samples.values()), n_texts=n_texts)
 
 
 def without_text(world: World) -> System:

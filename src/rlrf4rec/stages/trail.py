@@ -25,11 +25,17 @@ class Round:
 
 @dataclass
 class Trail:
-    """All rounds, the control tuned on random pairs, and whether the reward's fall stopped it."""
+    """All rounds, the controls, and whether the reward's fall stopped it.
+
+    Attributes:
+        random_pairs: tuned on pairs chosen at random.
+        cool: the untuned LLM's texts at a lower temperature, ``{policy: samples}``.
+    """
 
     prompts: Stage
     rounds: list[Round] = field(default_factory=list)
     random_pairs: Round | None = None
+    cool: dict[int, Stage] = field(default_factory=dict)
     stopped_early: bool = False
 
     @property
