@@ -75,6 +75,18 @@ def test_every_system_is_measured(finished: tuple[Path, Results]) -> None:
     assert "tuned" in (folder / "report.html").read_text().lower()
 
 
+def test_cool_texts_are_the_untuned_llms_at_their_own_temperature(
+    finished: tuple[Path, Results],
+) -> None:
+    """Next to no chance is left, so that users with the same taste get the same text."""
+    run_folder, _ = finished
+    warm = pl.read_parquet(run_folder / "round-0/base/samples/samples.parquet")
+    cool = pl.read_parquet(run_folder / "cool/samples/samples.parquet")
+    assert cool.select("user", "sample").rows() == [(user, 0) for user in range(40)]
+    first = warm.filter(pl.col("sample") == 0)
+    assert cool["text"].n_unique() < first["text"].n_unique()
+
+
 def test_a_finished_run_is_not_done_again(
     finished: tuple[Path, Results], config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ users it has not seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rlrf4rec.stages.rewarding import choose, fit_and_reward, judge
 from rlrf4rec.stages.rewards_table import validation_reward
@@ -51,9 +52,7 @@ def run_rounds(world: World, policies: Sequence[int] | None = None) -> Trail:
     if config.alignment.random_pairs and config.rounds.n_rounds > 0:
         trail.random_pairs = _random_pairs(world, trail, policies)
     if cool is not None:
-        one_each = dict.fromkeys(range(world.dataset.n_users), 1)
-        texts = write_texts(world, "cool", one_each, trail.prompts, None, cool)
-        trail.cool = dict.fromkeys(policies, texts)
+        trail.cool = dict.fromkeys(policies, _write_cool_texts(world, trail.prompts, cool))
     return trail
 
 
@@ -127,6 +126,14 @@ def _random_pairs(world: World, trail: Trail, policies: Sequence[int]) -> Round:
             world, name, one_text, trail.prompts, control.tuning[half]
         )
     return control
+
+
+def _write_cool_texts(world: World, prompts: Stage, temperature: float) -> Stage:
+    """The baseline: round 0's LLM at another temperature, one text of everybody."""
+    generation = world.config.generation.model_copy(update={"temperature": temperature})
+    cooler = replace(world, config=world.config.model_copy(update={"generation": generation}))
+    one_text = dict.fromkeys(range(world.dataset.n_users), 1)
+    return write_texts(cooler, "cool", one_text, prompts, None)
 
 
 def _plan(world: World, half: int, *, few: int, last: bool) -> dict[int, int]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rlrf4rec.config import GenerationConfig
 from rlrf4rec.generation import Engine, Part, Request, Text, line_parts, open_engine
 from rlrf4rec.generation.base import sample_seed
 from rlrf4rec.generation.engines import choose_dtype
@@ -43,7 +42,6 @@ def write_texts(
     plan: Mapping[int, int],
     prompts: Stage,
     tuning: Stage | None,
-    temperature: float | None = None,
 ) -> Stage:
     """Sample texts and check their structure.
 
@@ -53,16 +51,12 @@ def write_texts(
         plan: how many samples each user gets.
         prompts: the prompts stage.
         tuning: the stage that holds the policy's adapter; None is the untuned LLM.
-        temperature: None: the configuration's.
 
     Returns:
         A stage with ``samples.parquet``, see `SAMPLE_SCHEMA`; ``text`` begins with the words that
         the prompt gave.
     """
     config = world.config
-    generation = config.generation
-    if temperature is not None:
-        generation = generation.model_copy(update={"temperature": temperature})
     name = f"{writer_name}/samples"
     on_progress = world.reporter.start(name, "texts")
 
@@ -78,9 +72,7 @@ def write_texts(
             written = sum(plan[user] for user in done)
             on_progress(written, total)
             with _policy(world, tuning) as (engine, tokenizer):
-                rows = _rows(
-                    world, engine, tokenizer, prompts, writer_name, missing, plan, generation
-                )
+                rows = _rows(world, engine, tokenizer, prompts, writer_name, missing, plan)
                 for users in _batches(missing, config.machine.shard_size):
                     shard: list[tuple[object, ...]] = []
                     for user in users:
@@ -93,7 +85,7 @@ def write_texts(
         clear_shards(writer)
 
     settings = {
-        "generation": generation.model_dump(),
+        "generation": config.generation.model_dump(),
         # As it is set: like the device, what a machine makes of "auto" makes no text stale.
         "dtype": config.model.dtype,
         "plan": sorted(plan.items()),
@@ -134,7 +126,6 @@ def _rows(
     writer_name: str,
     users: Sequence[int],
     plan: Mapping[int, int],
-    generation: GenerationConfig,
 ) -> Iterator[list[tuple[object, ...]]]:
     """Each user's texts as rows of `SAMPLE_SCHEMA`, written as they are asked for."""
     config, frame = world.config, prompts.frame("prompts.parquet")
@@ -149,7 +140,7 @@ def _rows(
         )
         for user in users
     )
-    written = engine.sample(requests, generation, _parts(world, tokenizer))
+    written = engine.sample(requests, config.generation, _parts(world, tokenizer))
     for user, texts in zip(users, written, strict=True):
         yield [
             (user, ids[user], writer_name, number, *_checked(world, tokenizer, text))
