@@ -56,7 +56,7 @@ def finished_rounds(run: Path, halves: list[int]) -> Trail:
     if (run / "random-pairs").exists():
         trail.random_pairs = _control(run / "random-pairs", halves)
     if (run / "cool").exists():
-        trail.cool = dict.fromkeys(halves, _stage(run / "cool" / "samples"))
+        trail.cool = _stage(run / "cool" / "samples")
     return trail
 
 

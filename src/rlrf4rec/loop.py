@@ -52,7 +52,7 @@ def run_rounds(world: World, policies: Sequence[int] | None = None) -> Trail:
     if config.alignment.random_pairs and config.rounds.n_rounds > 0:
         trail.random_pairs = _random_pairs(world, trail, policies)
     if cool is not None:
-        trail.cool = dict.fromkeys(policies, _write_cool_texts(world, trail.prompts, cool))
+        trail.cool = _write_cool_texts(world, trail.prompts, cool)
     return trail
 
 

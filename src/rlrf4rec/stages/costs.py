@@ -29,8 +29,8 @@ def stages_by_step(
     if trail.random_pairs is not None:
         steps["tune/random_pairs"] = list(trail.random_pairs.tuning.values())
         steps["generate/random_pairs"] = list(trail.random_pairs.samples.values())
-    if trail.cool:
-        steps["generate/cool"] = list(trail.cool.values())
+    if trail.cool is not None:
+        steps["generate/cool"] = [trail.cool]
     if zero_shot:
         steps["zero_shot"] = list(zero_shot)
     return steps | {"evaluate": list(evaluation)}

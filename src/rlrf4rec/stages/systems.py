@@ -50,8 +50,10 @@ def trained_systems(world: World, trail: Trail) -> list[System]:
         _texts_of(world, _name(current), current.samples) for current in trail.rounds
     )
     systems += [shuffled(world, tuned[-1] if tuned else untuned), untuned]
-    if trail.cool:
-        systems.append(_texts_of(world, "untuned_cool", trail.cool))
+    if trail.cool is not None:
+        # As in round 0, all policies share one stage.
+        of_policies = dict.fromkeys(world.folds.policies, trail.cool)
+        systems.append(_texts_of(world, "untuned_cool", of_policies))
     systems.append(_best_of_n(world, trail.rounds[0]))
     if trail.random_pairs is not None:
         systems.append(_texts_of(world, "random_pairs", trail.random_pairs.samples))

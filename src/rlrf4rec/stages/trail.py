@@ -29,13 +29,13 @@ class Trail:
 
     Attributes:
         random_pairs: tuned on pairs chosen at random.
-        cool: the untuned LLM's texts at a lower temperature, ``{policy: samples}``.
+        cool: the untuned LLM's texts at a lower temperature.
     """
 
     prompts: Stage
     rounds: list[Round] = field(default_factory=list)
     random_pairs: Round | None = None
-    cool: dict[int, Stage] = field(default_factory=dict)
+    cool: Stage | None = None
     stopped_early: bool = False
 
     @property
