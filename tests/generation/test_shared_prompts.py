@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rlrf4rec.config import GenerationConfig
+from rlrf4rec.cuda_graphs import Work
 from rlrf4rec.generation import shared_prompts
 from rlrf4rec.generation.base import Part, Request, Text
 from rlrf4rec.generation.transformers_engine import TransformersEngine
@@ -71,6 +73,37 @@ def test_equals_generate(
 ) -> None:
     requests = requests_of(seed)
     assert _sample(engine, requests) == _generate(engine, requests, monkeypatch)
+
+
+def test_steps_as_a_gpu_records_them(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step for all columns, whose tensors stay in their place; a CPU only does it anew."""
+    whole = _sample(engine, _own_prompts(0))
+    recorded: list[Work] = []
+
+    def record(work: Work, device: torch.device) -> Work:
+        recorded.append(work)
+        return work
+
+    monkeypatch.setattr(shared_prompts, "can_record", lambda device: True)
+    monkeypatch.setattr(shared_prompts, "record", record)
+    assert _sample(engine, _own_prompts(0)) == whole
+    assert len(recorded) == 1
+
+
+def test_what_cannot_be_recorded_is_written_all_the_same(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = _sample(engine, _own_prompts(0))
+
+    def record(work: Work, device: torch.device) -> Work:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(shared_prompts, "can_record", lambda device: True)
+    monkeypatch.setattr(shared_prompts, "record", record)
+    assert _sample(engine, _own_prompts(0)) == whole
+    assert "not recorded, which is slower: out of memory" in caplog.text
 
 
 def test_a_prompt_of_many_users_does_not_widen_the_others() -> None:

@@ -13,7 +13,7 @@ reads every prompt twice and there computes logits over the whole vocabulary for
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,7 @@ from rlrf4rec.alignment.attention import (
 from rlrf4rec.alignment.known_stem import KnownStem
 from rlrf4rec.alignment.lean_forward import lean_forward
 from rlrf4rec.alignment.packing import PackedBatch, prompt_lengths, shared_prompt_lengths
+from rlrf4rec.alignment.recorded_passes import RecordedPasses
 from rlrf4rec.alignment.scoring_plan import ScoringPlan, plan_answers
 from rlrf4rec.generation.packable import find_obstacle
 from rlrf4rec.say_once import say_once
@@ -74,11 +75,20 @@ class SharedPromptDPOTrainer(DPOTrainer):
     def _shared_prompts(self, unchanging: KnownStem | None) -> Iterator[None]:
         with ExitStack() as stack:
             of_policy = unchanging if self.ref_model is None else None
-            stack.enter_context(share_prompts(causal_model(self.model), of_policy))
+            model = causal_model(self.model)
+            stack.enter_context(share_prompts(model, of_policy, self._passes))
             if self.ref_model is not None:
-                ref_model = self.accelerator.unwrap_model(self.ref_model)
-                stack.enter_context(share_prompts(causal_model(ref_model), unchanging))
+                ref_model = causal_model(self.accelerator.unwrap_model(self.ref_model))
+                stack.enter_context(share_prompts(ref_model, unchanging, self._ref_passes))
             yield
+
+    @cached_property
+    def _passes(self) -> RecordedPasses:
+        return RecordedPasses(causal_model(self.model))
+
+    @cached_property
+    def _ref_passes(self) -> RecordedPasses:
+        return RecordedPasses(causal_model(self.accelerator.unwrap_model(self.ref_model)))
 
 
 class AnswersOnlySFTTrainer(SFTTrainer):
@@ -89,8 +99,12 @@ class AnswersOnlySFTTrainer(SFTTrainer):
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kw: Any) -> Any:
         """The loss of a batch (signature of `transformers.Trainer.compute_loss`)."""
-        with score_answers_only(causal_model(self.model)):
+        with score_answers_only(causal_model(self.model), self._passes):
             return super().compute_loss(model, inputs, *args, **kw)  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def _passes(self) -> RecordedPasses:
+        return RecordedPasses(causal_model(self.model))
 
 
 def causal_model(model: nn.Module | None) -> PreTrainedModel:
@@ -101,7 +115,11 @@ def causal_model(model: nn.Module | None) -> PreTrainedModel:
 
 
 @contextmanager
-def share_prompts(model: PreTrainedModel, unchanging: KnownStem | None = None) -> Iterator[None]:
+def share_prompts(
+    model: PreTrainedModel,
+    unchanging: KnownStem | None = None,
+    passes: RecordedPasses | None = None,
+) -> Iterator[None]:
     """While open, calls with ``fused_lm_head=True`` read the prompt of each pair once.
 
     Args:
@@ -126,12 +144,14 @@ def share_prompts(model: PreTrainedModel, unchanging: KnownStem | None = None) -
     def of_reference() -> bool:
         return unchanging is not None and not torch.is_grad_enabled()
 
-    with _planned_forward(model, plan, of_reference):
+    with _planned_forward(model, plan, passes, of_reference):
         yield
 
 
 @contextmanager
-def score_answers_only(model: PreTrainedModel) -> Iterator[None]:
+def score_answers_only(
+    model: PreTrainedModel, passes: RecordedPasses | None = None
+) -> Iterator[None]:
     """While open, calls with ``fused_lm_head=True`` compute no logits for prompt tokens.
 
     Neighbours' common prompt, and what all prompts of a batch begin with, is read once, where the
@@ -139,6 +159,7 @@ def score_answers_only(model: PreTrainedModel) -> Iterator[None]:
 
     Args:
         model: a causal language model with TRL's fused head.
+        passes: of the model; kept as long as its calls go on.
     """
 
     def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
@@ -148,7 +169,7 @@ def score_answers_only(model: PreTrainedModel) -> Iterator[None]:
         batch = PackedBatch.of_rows(input_ids, attention_mask, labels, lengths)
         return _flat(model, batch) or batch.plan_padded()
 
-    with _planned_forward(model, plan):
+    with _planned_forward(model, plan, passes):
         yield
 
 
@@ -161,9 +182,13 @@ def _flat(
 
 @contextmanager
 def _planned_forward(
-    model: PreTrainedModel, make_plan: _Planner, only_log_probs: Callable[[], bool] = lambda: False
+    model: PreTrainedModel,
+    make_plan: _Planner,
+    passes: RecordedPasses | None,
+    only_log_probs: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     own_forward = model.forward
+    recorded = nullcontext if passes is None else passes.in_use
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         plannable = (
@@ -178,7 +203,7 @@ def _planned_forward(
         if not plannable:
             return own_forward(*args, **kwargs)
         plan = make_plan(kwargs["input_ids"], kwargs["attention_mask"], kwargs.pop("labels"))
-        with lean_forward(model, only_log_probs=only_log_probs()):
+        with lean_forward(model, only_log_probs=only_log_probs()), recorded():
             return _run(model, own_forward, plan, kwargs)
 
     model.forward = forward

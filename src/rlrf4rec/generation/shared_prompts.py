@@ -12,20 +12,18 @@ of ``d`` units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AttentionInterface, Cache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedModel
 
-NAME = "rlrf4rec_shared_prompts"
-"""Under which transformers finds the attention."""
+from rlrf4rec.cuda_graphs import Work, can_record, record, warm_up
+from rlrf4rec.generation.shared_attention import OwnCache, Prompts, attending_to
+from rlrf4rec.say_once import say_once
 
 _MOST_TOKENS = 2**16
 """Of prompts that are read in one pass."""
@@ -36,40 +34,14 @@ _MOST_SCORES = 2**28
 _LOOK_EVERY = 8
 """Steps between two looks at whether all texts have ended: a look waits for the device."""
 
+_WORTH_RECORDING = 8
+"""Steps; to record one takes as long as three."""
+
+_ALIGNED = 8
+"""Columns of prompts, and of own tokens, come in multiples of this: a GPU's products want it."""
+
 Draw = Callable[[Tensor], Tensor]
 """From logits ``[r, vocabulary]`` to the next tokens ``[r, 1]``."""
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """What was read once.
-
-    Attributes:
-        keys: of each layer, ``[p, k, l, d]``.
-        values: likewise.
-        lengths: ``[p]``; what lies behind is padding.
-    """
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    lengths: Tensor
-
-    @property
-    def there(self) -> Tensor:
-        """``[p, l]``, whether there is a token."""
-        columns = torch.arange(self.keys[0].shape[2], device=self.lengths.device)
-        return columns < self.lengths[:, None]
-
-    def some(self, first: int, end: int) -> Prompts:
-        """Those numbered from `first` to before `end`."""
-        return Prompts(
-            [keys[first:end] for keys in self.keys],
-            [values[first:end] for values in self.values],
-            self.lengths[first:end],
-        )
-
-
-_prompts: ContextVar[Prompts | None] = ContextVar("prompts", default=None)
 
 
 def can_share(model: PreTrainedModel) -> bool:
@@ -110,7 +82,8 @@ def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Pr
     ids = [torch.tensor(prompt) for prompt in prompts]
     lengths = torch.tensor([len(one) for one in ids], device=model.device)
     # Any token will do for padding, which nobody looks at.
-    padded = pad_sequence(ids, batch_first=True).to(model.device)
+    padded = pad_sequence(ids, batch_first=True)
+    padded = pad(padded, (0, -padded.shape[1] % _ALIGNED)).to(model.device)
     mask = torch.arange(padded.shape[1], device=model.device) < lengths[:, None]
     at_once = max(1, _MOST_TOKENS // padded.shape[1])
     starts = range(0, len(padded), at_once)
@@ -130,256 +103,157 @@ def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Pr
     )
 
 
-@torch.inference_mode()
-def write(
-    model: PreTrainedModel,
-    prompts: Prompts,
-    endings: Sequence[Sequence[int]],
-    draw: Draw,
-    steps: int,
-    ends: Collection[int],
-) -> list[list[int]]:
-    """Continue each row until each has ended, ``[r]`` lists of at most `steps` tokens.
+class Rows:
+    """What follows the prompts; written part by part, each of which reads what came before.
 
     Args:
         model: a causal language model of which `can_share` and `find_obstacle` say that it can.
         prompts: ``p`` of them (`read_prompts`).
-        endings: ``r`` token lists, none empty: the first ``n`` follow the first prompt, and so on.
-        draw: called once a step.
-        steps: the most tokens that are drawn for each row.
-        ends: tokens that end a text. What is drawn after one means nothing.
+        n_rows: ``r``: the first ``n`` follow the first prompt, and so on.
+        most_tokens: ``c``, that a row may come to.
     """
-    rows = _Rows.of(prompts, endings, steps)
-    last = torch.tensor(sorted(ends), device=model.device)
-    drawn: list[Tensor] = []
-    ended = torch.zeros(len(endings), 1, dtype=torch.bool, device=model.device)
-    with _shared_attention(model):
-        logits = rows.read_endings(model)
+
+    @torch.inference_mode()
+    def __init__(
+        self, model: PreTrainedModel, prompts: Prompts, n_rows: int, most_tokens: int
+    ) -> None:
+        device = model.device
+        most_tokens += -most_tokens % _ALIGNED
+        self._model, self._prompts = model, prompts
+        self._each = n_rows // len(prompts.lengths)
+        self._cache = OwnCache.empty(prompts, self._each, most_tokens)
+        self._behind = prompts.lengths.repeat_interleave(self._each)[:, None]
+        self._columns = torch.arange(most_tokens, device=device)
+        # What a recorded step reads, and writes, stays in its place.
+        self._there = torch.zeros(n_rows, most_tokens, dtype=torch.bool, device=device)
+        self._positions = torch.zeros(n_rows, most_tokens, dtype=torch.long, device=device)
+        self._token = torch.zeros(n_rows, 1, dtype=torch.long, device=device)
+        self._column = torch.zeros(1, dtype=torch.long, device=device)
+        self._logits = torch.empty(0)
+        self._recorded: Work | None = None
+
+    @torch.inference_mode()
+    def write(
+        self,
+        endings: Sequence[Sequence[int]],
+        draw: Draw,
+        steps: int,
+        ends: Collection[int],
+    ) -> list[list[int]]:
+        """Continue each row until each has ended, ``[r]`` lists of at most `steps` tokens.
+
+        Args:
+            endings: ``r`` token lists, none empty, each the row's own tokens so far.
+            draw: called once a step.
+            steps: the most tokens that are drawn for each row.
+            ends: tokens that end a text. What is drawn after one means nothing.
+        """
+        device = self._token.device
+        last = torch.tensor(sorted(ends), device=device)
+        drawn: list[Tensor] = []
+        ended = torch.zeros_like(self._token, dtype=torch.bool)
+        column, logits = self._read_endings(endings)
+        read_one = self._step(steps)
         for step in range(steps):
             drawn.append(draw(logits))
             ended |= torch.isin(drawn[-1], last)
             looks = step % _LOOK_EVERY == _LOOK_EVERY - 1
             if step == steps - 1 or (looks and bool(ended.all())):
                 break
-            logits = rows.read_one(model, drawn[-1])
-    tokens: list[list[int]] = torch.cat(drawn, dim=1).tolist()
-    return tokens
+            logits = read_one(drawn[-1], column + step)
+        tokens: list[list[int]] = torch.cat(drawn, dim=1).tolist()
+        return tokens
 
-
-@dataclass
-class _Rows:
-    """What comes after the prompts.
-
-    Attributes:
-        prompts: ``p`` of them.
-        cache: keys and values of the own tokens.
-        endings: ``[r, t]``, padded on the left, so that all rows go on in the same column.
-        there: ``[r, c]``, whether an own column holds a token (or will).
-        positions: ``[r, c]``, of the own tokens in the whole text.
-    """
-
-    prompts: Prompts
-    cache: _OwnCache
-    endings: Tensor
-    there: Tensor
-    positions: Tensor
-
-    @classmethod
-    def of(cls, prompts: Prompts, endings: Sequence[Sequence[int]], steps: int) -> _Rows:
-        """Rows with room for `steps` more tokens."""
-        device = prompts.lengths.device
+    def _read_endings(self, endings: Sequence[Sequence[int]]) -> tuple[int, Tensor]:
+        """The next column, and logits ``[r, vocabulary]``; prompt by prompt as memory asks."""
+        device = self._token.device
         ids = [torch.tensor(one) for one in endings]
+        # On the left, so that all rows go on in the same column.
         padded = pad_sequence(ids, batch_first=True, padding_side="left").to(device)
         width = padded.shape[1]
         missing = width - torch.tensor([len(one) for one in ids], device=device)[:, None]
-        # The last token that is drawn is not read.
-        columns = torch.arange(width + steps - 1, device=device)
-        behind = prompts.lengths.repeat_interleave(len(ids) // len(prompts.lengths))[:, None]
-        return cls(
-            prompts,
-            _OwnCache.empty(prompts, len(ids), len(columns)),
-            padded,
-            columns >= missing,
-            (behind + columns - missing).clamp(min=0),
+        self._there.copy_(self._columns >= missing)
+        self._positions.copy_((self._behind + self._columns - missing).clamp(min=0))
+        heads = self._model.config.get_text_config().num_attention_heads
+        scores = self._each * heads * width * (self._prompts.there.shape[1] + width)
+        at_once = max(1, _MOST_SCORES // scores)
+        logits = []
+        for first in range(0, len(self._prompts.lengths), at_once):
+            end = min(first + at_once, len(self._prompts.lengths))
+            rows = slice(first * self._each, end * self._each)
+            prompts, cache = self._prompts.some(first, end), self._cache.some(first, end)
+            logits.append(
+                self._read(padded[rows], prompts, cache, rows, self._columns[:width], width)
+            )
+        return width, torch.cat(logits)
+
+    def _step(self, steps: int) -> Callable[[Tensor, int], Tensor]:
+        """From a token of each row and the column it is put into to the next one's logits."""
+        if self._recorded is None and steps >= _WORTH_RECORDING:
+            self._recorded = self._record()
+        recorded = self._recorded
+        if recorded is None:
+            return self._read_one
+
+        def read_one(tokens: Tensor, column: int) -> Tensor:
+            self._token.copy_(tokens)
+            self._column.fill_(column)
+            recorded()
+            return self._logits
+
+        return read_one
+
+    def _record(self) -> Work | None:
+        device = self._token.device
+        if not can_record(device):
+            return None
+        # In a column that is written before it is looked at.
+        self._column.fill_(len(self._columns) - 1)
+        try:
+            warm_up(self._read_in_place, device)
+            return record(self._read_in_place, device)
+        except RuntimeError as error:
+            say_once(f"Steps of writing are not recorded, which is slower: {error}")
+            return None
+
+    def _read_in_place(self) -> None:
+        self._logits = self._read(
+            self._token, self._prompts, self._cache, slice(None), self._column, len(self._columns)
         )
 
-    def read_endings(self, model: PreTrainedModel) -> Tensor:
-        """The next token's logits, ``[r, vocabulary]``; prompt by prompt as far as memory asks."""
-        n_prompts, (n_rows, width) = len(self.prompts.lengths), self.endings.shape
-        each = n_rows // n_prompts
-        keys = self.prompts.keys[0].shape[2] + width
-        heads = model.config.get_text_config().num_attention_heads
-        at_once = max(1, _MOST_SCORES // (each * heads * width * keys))
-        logits = []
-        for first in range(0, n_prompts, at_once):
-            end = min(first + at_once, n_prompts)
-            rows = slice(first * each, end * each)
-            logits.append(
-                self._read(
-                    model,
-                    self.endings[rows],
-                    self.prompts.some(first, end),
-                    self.cache.some(rows),
-                    rows,
-                )
-            )
-        self.cache.go_on(width)
-        return torch.cat(logits)
-
-    def read_one(self, model: PreTrainedModel, tokens: Tensor) -> Tensor:
-        """Likewise after one more token of each row, ``[r, 1]``."""
-        return self._read(model, tokens, self.prompts, self.cache, slice(None))
+    def _read_one(self, tokens: Tensor, column: int) -> Tensor:
+        columns = self._columns[column : column + 1]
+        return self._read(tokens, self._prompts, self._cache, slice(None), columns, column + 1)
 
     def _read(
         self,
-        model: PreTrainedModel,
         tokens: Tensor,
         prompts: Prompts,
-        cache: _OwnCache,
+        cache: OwnCache,
         rows: slice,
+        columns: Tensor,
+        end: int,
     ) -> Tensor:
-        begin, end = cache.length, cache.length + tokens.shape[1]
-        there, columns = self.there[rows, :end], torch.arange(end, device=tokens.device)
-        earlier = columns <= columns[begin:, None]
-        own = there[:, None, :] & earlier
+        """Logits behind the last of the tokens ``[r, t]``, put into ``columns`` ``[t]``."""
+        cache.go_to(columns, end)
+        own = self._there[rows, None, :end] & (self._columns[:end] <= columns[:, None])
         # A row's padding looks at the prompt alone, which is never empty.
-        prompt = prompts.there.repeat_interleave(len(tokens) // len(prompts.lengths), dim=0)
-        mask = torch.cat([prompt[:, None, :].expand(-1, end - begin, -1), own], dim=-1)
-        token = _prompts.set(prompts)
-        try:
-            output: Any = model(
+        there = torch.cat(
+            [
+                prompts.there[:, None, None].expand(-1, self._each, len(columns), -1),
+                own.view(-1, self._each, *own.shape[1:]),
+            ],
+            dim=-1,
+        )
+        mask = torch.zeros(there.shape, dtype=self._model.dtype, device=there.device)
+        with attending_to(self._model, prompts):
+            output: Any = self._model(
                 input_ids=tokens,
-                position_ids=self.positions[rows, begin:end],
-                attention_mask=mask.unsqueeze(1),
+                position_ids=self._positions[rows].index_select(1, columns),
+                attention_mask=mask.masked_fill_(~there, -torch.inf),
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
             )
-        finally:
-            _prompts.reset(token)
         logits: Tensor = output.logits[:, -1]
         return logits
-
-
-class _OwnLayer(DynamicLayer):
-    """Keys and values ``[r, k, c, d]`` in place: nothing is copied as they become more."""
-
-    def __init__(self, keys: Tensor, values: Tensor, length: int = 0) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.all_keys, self.all_values, self.length = keys, values, length
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Put down the next tokens' and return all so far."""
-        begin, self.length = self.length, self.length + key_states.shape[2]
-        self.all_keys[:, :, begin : self.length] = key_states
-        self.all_values[:, :, begin : self.length] = value_states
-        return self.all_keys[:, :, : self.length], self.all_values[:, :, : self.length]
-
-    def get_seq_length(self) -> int:
-        return self.length
-
-
-class _OwnCache(Cache):
-    """Of all layers."""
-
-    def __init__(self, layers: list[_OwnLayer]) -> None:
-        super().__init__(layers=[*layers])
-        self._own = layers
-
-    @classmethod
-    def empty(cls, prompts: Prompts, n_rows: int, columns: int) -> _OwnCache:
-        """Room for `columns` tokens of `n_rows` rows."""
-
-        def room(like: Tensor) -> Tensor:
-            _, groups, _, units = like.shape
-            return like.new_zeros(n_rows, groups, columns, units)
-
-        pairs = zip(prompts.keys, prompts.values, strict=True)
-        return cls([_OwnLayer(room(keys), room(values)) for keys, values in pairs])
-
-    @property
-    def length(self) -> int:
-        """Tokens of each row so far, padding among them."""
-        return self._own[0].length
-
-    def some(self, rows: slice) -> _OwnCache:
-        """A view of some rows; it counts its tokens for itself."""
-        return _OwnCache(
-            [
-                _OwnLayer(layer.all_keys[rows], layer.all_values[rows], layer.length)
-                for layer in self._own
-            ]
-        )
-
-    def go_on(self, count: int) -> None:
-        """Count tokens that were put down through `some`."""
-        for layer in self._own:
-            layer.length += count
-
-
-@contextmanager
-def _shared_attention(model: PreTrainedModel) -> Iterator[None]:
-    config = model.config.get_text_config()
-    own = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = own
-
-
-def _attend(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """What transformers asks of an attention.
-
-    Args:
-        query: ``[r, h, t, d]``.
-        key: own ones, ``[r, k, c, d]``.
-        value: likewise.
-        attention_mask: ``[r, 1, t, l + c]``, over the prompt's tokens and the own ones.
-
-    Returns:
-        ``[r, t, h, d]``.
-    """
-    prompts = _prompts.get()
-    assert prompts is not None
-    layer = int(module.layer_idx)  # type: ignore[arg-type]  # an attribute of every attention
-    prompt_key, prompt_value = prompts.keys[layer], prompts.values[layer]
-    rows, heads, width, units = query.shape
-    n_prompts, groups, length, _ = prompt_key.shape
-    # Rows of a prompt, and heads of a group, ask the same keys: one product for all of them.
-    split = (n_prompts, rows // n_prompts, groups, heads // groups, width)
-
-    def by_prompt(states: Tensor) -> Tensor:
-        return states.transpose(1, 2).reshape(n_prompts, groups, -1, states.shape[-1])
-
-    def by_row(states: Tensor) -> Tensor:
-        n, g = split[1], split[3]
-        return states.view(n_prompts, groups, n, g, width, -1).transpose(1, 2)
-
-    asked = query.reshape(*split, units) * (units**-0.5 if scaling is None else scaling)
-    to_prompt = by_row(by_prompt(asked) @ prompt_key.transpose(-1, -2))
-    own = asked.reshape(rows, groups, -1, units)
-    to_own = (own @ key.transpose(-1, -2)).view(*split, -1)
-    scores = torch.cat([to_prompt, to_own], dim=-1).float()
-    seen = attention_mask.view(*split[:2], 1, 1, width, -1)
-    weights = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1).to(query.dtype)
-    of_prompt, of_own = weights[..., :length], weights[..., length:]
-    attended = by_row(by_prompt(of_prompt) @ prompt_value)
-    attended = attended + (of_own.reshape(rows, groups, -1, of_own.shape[-1]) @ value).view(
-        *split, units
-    )
-    return attended.reshape(rows, heads, width, units).transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(NAME, _attend)

@@ -207,13 +207,13 @@ class TransformersEngine:
         groups = shared_prompts.even_groups(list(followers.items()), steps)
         order = [row for _, of_prompt in groups for row in of_prompt]
         read = shared_prompts.read_prompts(self._model, [prompt for prompt, _ in groups])
+        # The prompt's last token, and what is written; the last one drawn is not read.
+        rows = shared_prompts.Rows(self._model, read, len(order), steps)
 
         def write(
             begun: Sequence[tuple[int, ...]], seeds: Sequence[int], part: Part
         ) -> list[list[int]]:
-            written = shared_prompts.write(
-                self._model,
-                read,
+            written = rows.write(
                 [prompts[row][-1:] + begun[row] for row in order],
                 self._sampling([seeds[row] for row in order], settings, part).draw,
                 part.max_new_tokens,

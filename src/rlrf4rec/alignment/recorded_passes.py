@@ -1,0 +1,219 @@
+"""A tuning's passes through the language model, recorded on a GPU by the shape of what they read.
+
+Rows are padded to few shapes. The first pass of a shape is made as it is, the second is recorded,
+forward and backward; those after it are started by one call each (`cuda_graphs`).
+
+Shape legend: see `packing`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import LoraLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from rlrf4rec.cuda_graphs import Pool, can_record, new_pool, record, warm_up
+from rlrf4rec.say_once import say_once
+
+_ROWS, _WIDTH = 4, 128
+"""Shapes are multiples of these."""
+
+_MOST_RECORDED = 16
+"""Shapes: each takes some seconds to record."""
+
+
+class RecordedPasses:
+    """Of one causal language model, whose weights stay where they are.
+
+    Args:
+        model: with an adapter or without.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._adapter = next((one for one in model.modules() if isinstance(one, LoraLayer)), None)
+        self._seen: Counter[object] = Counter()
+        self._recorded: dict[object, _Recording] = {}
+        self._room = _MOST_RECORDED
+        # What a forward pass leaves for its backward pass must outlive the reference's pass.
+        self._pools: dict[bool, Pool] = {}
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While open, the model's backbone is read by recorded passes where they are to be had."""
+        backbone = self._model.base_model
+        if not self._applies():
+            yield
+            return
+        own_forward = backbone.forward
+
+        def forward(input_ids: Tensor, attention_mask: Tensor, **kwargs: Any) -> Any:
+            recording = self._recording(own_forward, input_ids, attention_mask)
+            if recording is None:
+                return own_forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+            hidden = recording(input_ids, attention_mask, kwargs.get("position_ids"))
+            return BaseModelOutputWithPast(last_hidden_state=hidden)  # type: ignore[arg-type]
+
+        backbone.forward = forward
+        try:
+            yield
+        finally:
+            backbone.forward = own_forward
+
+    def _applies(self) -> bool:
+        return (
+            can_record(self._model.device)
+            and not self._model.is_gradient_checkpointing
+            and self._model.config.get_text_config()._attn_implementation == "sdpa"
+        )
+
+    def _recording(
+        self, own_forward: Callable[..., Any], input_ids: Tensor, mask: Tensor
+    ) -> _Recording | None:
+        """Of this shape and this state of the model; None where it is not recorded."""
+        rows, width = (
+            -(-size // step) * step
+            for size, step in zip(input_ids.shape, (_ROWS, _WIDTH), strict=True)
+        )
+        key = (rows, width, self._state())
+        self._seen[key] += 1
+        if key not in self._recorded and self._seen[key] > 1 and self._room > 0:
+            self._record(key, own_forward, (rows, width))
+        return self._recorded.get(key)
+
+    def _record(self, key: object, own_forward: Callable[..., Any], shape: tuple[int, int]) -> None:
+        gradients = torch.is_grad_enabled()
+        pool = self._pools.setdefault(gradients, new_pool(self._model.device))
+        try:
+            self._recorded[key] = _Recording(self._model, own_forward, shape, pool)
+        except RuntimeError as error:
+            say_once(f"Tuning's passes are not recorded, which is slower: {error}")
+            self._room = 0
+        else:
+            self._room -= 1
+
+    def _state(self) -> object:
+        """What a pass does beside reading its rows."""
+        device = self._model.device.type
+        adapter = self._adapter
+        return (
+            torch.is_grad_enabled(),
+            torch.is_autocast_enabled(device),
+            self._model.training,
+            None
+            if adapter is None
+            else (adapter.disable_adapters, adapter.merged, tuple(adapter.active_adapters)),
+        )
+
+
+class _Recording:
+    """Passes over rows of one shape.
+
+    Args:
+        model: for what it is in now.
+        own_forward: its backbone's.
+        shape: ``r`` and ``w``, or more.
+        pool: of memory.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        own_forward: Callable[..., Any],
+        shape: tuple[int, int],
+        pool: Pool,
+    ) -> None:
+        device = model.device
+        self._own_forward, self._device = own_forward, device.type
+        self._input_ids, self._positions = (
+            torch.zeros(shape, dtype=torch.long, device=device) for _ in range(2)
+        )
+        self._itself = torch.eye(shape[1], dtype=torch.bool, device=device)
+        self._mask = self._itself.expand(shape[0], 1, -1, -1).clone()
+        self._gradients_wanted = torch.is_grad_enabled()
+        self.parameters = [one for one in model.parameters() if one.requires_grad]
+        self.hidden, self.of_hidden = torch.empty(0), torch.empty(0)
+        self.gradients: tuple[Tensor | None, ...] = ()
+        self.turn = 0
+        warm_up(self._do_both, device)
+        self.read = record(self._read, device, pool)
+        self.learn = record(self._learn, device, pool) if self._gradients_wanted else None
+
+    def __call__(self, input_ids: Tensor, mask: Tensor, positions: Tensor | None) -> Tensor:
+        """The last hidden states ``[r, w, d]`` or more."""
+        rows, width = input_ids.shape
+        self._input_ids[:rows, :width] = input_ids
+        if positions is None:
+            positions = torch.arange(width, device=input_ids.device)
+        self._positions[:rows, :width] = positions
+        # Padding sees itself, so that no row of the mask is empty.
+        self._mask.copy_(self._itself)
+        self._mask[:rows, :, :width, :width] |= _visible(mask)
+        hidden: Tensor = _Replayed.apply(self, *self.parameters)  # type: ignore[no-untyped-call]
+        return hidden
+
+    def _read(self) -> None:
+        with (
+            torch.set_grad_enabled(self._gradients_wanted),
+            # A cast weight that autocast kept would be read again after it has changed.
+            torch.autocast(
+                self._device,
+                dtype=torch.get_autocast_dtype(self._device),
+                enabled=torch.is_autocast_enabled(self._device),
+                cache_enabled=False,
+            ),
+        ):
+            self.hidden = self._own_forward(
+                input_ids=self._input_ids,
+                attention_mask=self._mask,
+                position_ids=self._positions,
+                use_cache=False,
+            ).last_hidden_state
+
+    def _learn(self) -> None:
+        self.gradients = torch.autograd.grad(
+            self.hidden, self.parameters, self.of_hidden, allow_unused=True
+        )
+
+    def _do_both(self) -> None:
+        self._read()
+        if self._gradients_wanted:
+            self.of_hidden = torch.zeros_like(self.hidden)
+            self._learn()
+
+
+def _visible(mask: Tensor) -> Tensor:
+    """``[r, 1, w, w]`` also of a mask ``[r, w]``, of tokens that see those before them."""
+    if mask.dim() == 4:
+        return mask
+    width = mask.shape[1]
+    earlier = torch.ones(width, width, dtype=torch.bool, device=mask.device).tril()
+    return earlier & mask.bool()[:, None, None]
+
+
+class _Replayed(torch.autograd.Function):
+    """A recording's forward and backward pass in the place of its work's own."""
+
+    @staticmethod
+    def forward(ctx: Any, recording: _Recording, *parameters: nn.Parameter) -> Tensor:
+        recording.turn += 1
+        ctx.recording, ctx.turn = recording, recording.turn
+        recording.read()
+        # The next pass writes over it.
+        return recording.hidden.detach().clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        recording = ctx.recording
+        if ctx.turn != recording.turn:
+            raise RuntimeError("a recorded pass was read again before its gradients were taken")
+        recording.of_hidden.copy_(gradient)
+        recording.learn()
+        return None, *(None if one is None else one.clone() for one in recording.gradients)
