@@ -24,8 +24,9 @@ adapters beside its products and what is kept in 32 bits."""
 _BYTES_PER_LOGIT = 12
 """A logit, its log-softmax and its gradient, in 32 bits."""
 
-_SHARE = 0.5
-"""Of the memory: room for fragments, and for whoever else computes there."""
+_SHARE = 0.3
+"""Of the memory: recorded passes (`recorded_passes`) keep as much again for themselves, and there must
+be room for fragments and for whoever else computes there."""
 
 
 @dataclass(frozen=True)

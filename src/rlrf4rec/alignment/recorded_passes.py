@@ -25,8 +25,12 @@ from rlrf4rec.say_once import say_once
 _ROWS, _WIDTH = 4, 128
 """Shapes are multiples of these."""
 
+_MOST_PADDING = 1.3
+"""Times a batch's tokens that a recorded shape may hold to be taken for it: recording another one
+takes as long as some steps."""
+
 _MOST_RECORDED = 16
-"""Shapes: each takes some seconds to record."""
+"""Shapes."""
 
 
 class RecordedPasses:
@@ -40,7 +44,7 @@ class RecordedPasses:
         self._model = model
         self._adapter = next((one for one in model.modules() if isinstance(one, LoraLayer)), None)
         self._seen: Counter[object] = Counter()
-        self._recorded: dict[object, _Recording] = {}
+        self._recorded: list[_Recording] = []
         self._room = _MOST_RECORDED
         # What a forward pass leaves for its backward pass must outlive the reference's pass.
         self._pools: dict[bool, Pool] = {}
@@ -77,27 +81,43 @@ class RecordedPasses:
     def _recording(
         self, own_forward: Callable[..., Any], input_ids: Tensor, mask: Tensor
     ) -> _Recording | None:
-        """Of this shape and this state of the model; None where it is not recorded."""
-        rows, width = (
-            -(-size // step) * step
-            for size, step in zip(input_ids.shape, (_ROWS, _WIDTH), strict=True)
-        )
-        key = (rows, width, self._state())
-        self._seen[key] += 1
-        if key not in self._recorded and self._seen[key] > 1 and self._room > 0:
-            self._record(key, own_forward, (rows, width))
-        return self._recorded.get(key)
+        """For this shape in this state of the model; None where there is none yet."""
+        rows, width = input_ids.shape
+        state = self._state()
+        if (found := self._fitting(rows, width, state)) is not None:
+            return found
+        shape = (-(-rows // _ROWS) * _ROWS, -(-width // _WIDTH) * _WIDTH)
+        self._seen[shape, state] += 1
+        if self._seen[shape, state] > 1 and self._room > 0:
+            return self._record(own_forward, shape, state)
+        return None
 
-    def _record(self, key: object, own_forward: Callable[..., Any], shape: tuple[int, int]) -> None:
+    def _fitting(self, rows: int, width: int, state: object) -> _Recording | None:
+        """The smallest one that holds a batch and little else."""
+        fitting = (
+            one
+            for one in self._recorded
+            if one.state == state
+            and one.rows >= rows
+            and one.width >= width
+            and one.rows * one.width <= _MOST_PADDING * rows * width
+        )
+        return min(fitting, key=lambda one: one.rows * one.width, default=None)
+
+    def _record(
+        self, own_forward: Callable[..., Any], shape: tuple[int, int], state: object
+    ) -> _Recording | None:
         gradients = torch.is_grad_enabled()
         pool = self._pools.setdefault(gradients, new_pool(self._model.device))
         try:
-            self._recorded[key] = _Recording(self._model, own_forward, shape, pool)
+            recording = _Recording(self._model, own_forward, shape, state, pool)
         except RuntimeError as error:
             say_once(f"Tuning's passes are not recorded, which is slower: {error}")
             self._room = 0
-        else:
-            self._room -= 1
+            return None
+        self._recorded.append(recording)
+        self._room -= 1
+        return recording
 
     def _state(self) -> object:
         """What a pass does beside reading its rows."""
@@ -120,6 +140,7 @@ class _Recording:
         model: for what it is in now.
         own_forward: its backbone's.
         shape: ``r`` and ``w``, or more.
+        state: of the model.
         pool: of memory.
     """
 
@@ -128,9 +149,12 @@ class _Recording:
         model: PreTrainedModel,
         own_forward: Callable[..., Any],
         shape: tuple[int, int],
+        state: object,
         pool: Pool,
     ) -> None:
         device = model.device
+        self.rows, self.width = shape
+        self.state = state
         self._own_forward, self._device = own_forward, device.type
         self._input_ids, self._positions = (
             torch.zeros(shape, dtype=torch.long, device=device) for _ in range(2)
