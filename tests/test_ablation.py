@@ -135,10 +135,18 @@ def test_one_ablation_at_a_time(done: Done, tmp_path: Path) -> None:
         ablate(done.plan, done.output)
 
 
-@pytest.mark.parametrize("base", ["demo.yaml", "ml-100k.yaml"])
-def test_the_shipped_axes_fit_the_shipped_configurations(base: str) -> None:
-    plan = load_plan(CONFIGS / base, CONFIGS / "ablations" / "axes.yaml")
-    assert {"n_samples", "rounds", "reward_metric", "adaptor", "match", "margin"} <= {*plan.axes}
+@pytest.mark.parametrize(
+    ("base", "axes"),
+    [
+        ("demo", "axes"),
+        ("ml-100k", "axes"),
+        ("ablations/ml-100k", "axes"),
+        ("ablations/purchases", "purchases-axes"),
+    ],
+)
+def test_the_shipped_axes_fit_the_shipped_configurations(base: str, axes: str) -> None:
+    plan = load_plan(CONFIGS / f"{base}.yaml", CONFIGS / "ablations" / f"{axes}.yaml")
+    assert {"n_samples", "rounds", "reward_metric", "encoder", "pair_choice"} <= {*plan.axes}
     for axis in plan.axes:
         configs = [variant.config for variant in plan.variants if variant.axis == axis]
         assert all(configs.count(config) == 1 for config in configs), axis

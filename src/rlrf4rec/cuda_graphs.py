@@ -16,7 +16,7 @@ Work = Callable[[], None]
 calls each time. What it leaves in new tensors is found in these after every call."""
 
 Pool = Any
-"""Of memory; PyTorch hides its type."""
+"""Of memory; PyTorch hides its type. None where nothing is recorded."""
 
 
 def can_record(device: torch.device) -> bool:
@@ -25,7 +25,7 @@ def can_record(device: torch.device) -> bool:
 
 
 def new_pool(device: torch.device) -> Pool:
-    """Memory for several recordings; None where there are none."""
+    """Memory for several recordings."""
     if not can_record(device):
         return None
     return torch.cuda.graph_pool_handle()

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rlrf4rec.alignment import TuningCurve, attention, recorded_passes, shared_prompt, tune
+from rlrf4rec.alignment.models import load_base_model
 from rlrf4rec.config import AlignmentConfig
 from rlrf4rec.cuda_graphs import Work, record
 
@@ -78,13 +79,37 @@ def test_teach_the_same(
         plain_curve = _tune(base_model, many_pairs, tmp_path / "plain", **arguments)
     assert not recorded
     recorded_curve = _tune(base_model, many_pairs, tmp_path / "recorded", **arguments)
-    assert recorded
+    # Of one shape: forward and backward twice, of fine-tuning and DPO, and the reference's forward.
+    assert len(recorded) == 5
     # A margin of zero is above or below it by chance.
     ours, theirs = (curve.steps.drop("accuracy") for curve in (recorded_curve, plain_curve))
     assert_frame_equal(ours, theirs, rel_tol=1e-4, abs_tol=1e-5)
     torch.testing.assert_close(
         _weights(tmp_path / "recorded"), _weights(tmp_path / "plain"), rtol=1e-3, atol=1e-4
     )
+
+
+def test_a_recorded_shape_serves_batches_that_are_a_little_smaller(
+    base_model: Path, recorded: list[Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 20 tokens seen twice, then 18 (1.3 times 18 is above 20), then 10 seen twice."""
+    monkeypatch.setattr(recorded_passes, "_ROWS", 1)
+    monkeypatch.setattr(recorded_passes, "_WIDTH", 1)
+    model = load_base_model(base_model, torch.float32)
+    passes = recorded_passes.RecordedPasses(model)
+    counts = []
+    for width in (20, 20, 18, 10, 10):
+        ids = torch.arange(2 * width).view(2, width)
+        mask = torch.ones_like(ids)
+        mask[1, width - 3 :] = 0
+        with torch.no_grad():
+            plain = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+            with passes.in_use():
+                ours = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+        torch.testing.assert_close(ours[0, :width], plain[0])
+        torch.testing.assert_close(ours[1, : width - 3], plain[1, : width - 3])
+        counts.append(len(recorded))
+    assert counts == [0, 1, 1, 1, 2]
 
 
 def test_what_cannot_be_recorded_is_learned_all_the_same(

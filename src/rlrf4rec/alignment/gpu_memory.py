@@ -25,8 +25,8 @@ _BYTES_PER_LOGIT = 12
 """A logit, its log-softmax and its gradient, in 32 bits."""
 
 _SHARE = 0.3
-"""Of the memory: recorded passes (`recorded_passes`) keep as much again for themselves, and there must
-be room for fragments and for whoever else computes there."""
+"""Of the memory: recorded passes (`recorded_passes`) keep as much again for themselves, and others
+may compute there."""
 
 
 @dataclass(frozen=True)

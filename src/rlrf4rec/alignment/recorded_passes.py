@@ -83,24 +83,27 @@ class RecordedPasses:
     ) -> _Recording | None:
         """For this shape in this state of the model; None where there is none yet."""
         rows, width = input_ids.shape
-        state = self._state()
-        if (found := self._fitting(rows, width, state)) is not None:
-            return found
         shape = (-(-rows // _ROWS) * _ROWS, -(-width // _WIDTH) * _WIDTH)
+        state = self._state()
+        if (found := self._fitting(rows, width, shape, state)) is not None:
+            return found
         self._seen[shape, state] += 1
         if self._seen[shape, state] > 1 and self._room > 0:
             return self._record(own_forward, shape, state)
         return None
 
-    def _fitting(self, rows: int, width: int, state: object) -> _Recording | None:
-        """The smallest one that holds a batch and little else."""
+    def _fitting(
+        self, rows: int, width: int, shape: tuple[int, int], state: object
+    ) -> _Recording | None:
+        """The smallest one that holds a batch and little else, or is of just this shape."""
+        most = max(_MOST_PADDING * rows * width, shape[0] * shape[1])
         fitting = (
             one
             for one in self._recorded
             if one.state == state
             and one.rows >= rows
             and one.width >= width
-            and one.rows * one.width <= _MOST_PADDING * rows * width
+            and one.rows * one.width <= most
         )
         return min(fitting, key=lambda one: one.rows * one.width, default=None)
 

@@ -131,6 +131,7 @@ class Rows:
         self._column = torch.zeros(1, dtype=torch.long, device=device)
         self._logits = torch.empty(0)
         self._recorded: Work | None = None
+        self._may_record = can_record(device)
 
     @torch.inference_mode()
     def write(
@@ -175,7 +176,7 @@ class Rows:
         self._there.copy_(self._columns >= missing)
         self._positions.copy_((self._behind + self._columns - missing).clamp(min=0))
         heads = self._model.config.get_text_config().num_attention_heads
-        scores = self._each * heads * width * (self._prompts.there.shape[1] + width)
+        scores = self._each * heads * width * (self._prompts.keys[0].shape[2] + width)
         at_once = max(1, _MOST_SCORES // scores)
         logits = []
         for first in range(0, len(self._prompts.lengths), at_once):
@@ -189,8 +190,8 @@ class Rows:
 
     def _step(self, steps: int) -> Callable[[Tensor, int], Tensor]:
         """From a token of each row and the column it is put into to the next one's logits."""
-        if self._recorded is None and steps >= _WORTH_RECORDING:
-            self._recorded = self._record()
+        if self._may_record and self._recorded is None and steps >= _WORTH_RECORDING:
+            self._record()
         recorded = self._recorded
         if recorded is None:
             return self._read_one
@@ -203,18 +204,16 @@ class Rows:
 
         return read_one
 
-    def _record(self) -> Work | None:
+    def _record(self) -> None:
         device = self._token.device
-        if not can_record(device):
-            return None
         # In a column that is written before it is looked at.
         self._column.fill_(len(self._columns) - 1)
         try:
             warm_up(self._read_in_place, device)
-            return record(self._read_in_place, device)
+            self._recorded = record(self._read_in_place, device)
         except RuntimeError as error:
             say_once(f"Steps of writing are not recorded, which is slower: {error}")
-            return None
+            self._may_record = False
 
     def _read_in_place(self) -> None:
         self._logits = self._read(
