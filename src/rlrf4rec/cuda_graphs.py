@@ -33,7 +33,7 @@ def new_pool(device: torch.device) -> Pool:
 
 def warm_up(work: Work, device: torch.device) -> None:
     """Do the work as it will be recorded: libraries make themselves ready in the first call."""
-    if device.type != "cuda":
+    if not can_record(device):
         work()
         return
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -55,7 +55,7 @@ def record(work: Work, device: torch.device, pool: Pool = None) -> Work:
     Raises:
         RuntimeError: the work cannot be recorded, or there is no memory left for it.
     """
-    if device.type != "cuda":
+    if not can_record(device):
         return work
     graph = torch.cuda.CUDAGraph()
     # Other threads, such as one that pins memory, may go on meanwhile.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from rlrf4rec.alignment.packing import visibility
 from rlrf4rec.cuda_graphs import Pool, can_record, new_pool, record, warm_up
 from rlrf4rec.say_once import say_once
 
@@ -37,22 +38,22 @@ class RecordedPasses:
     """Of one causal language model, whose weights stay where they are.
 
     Args:
-        model: with an adapter or without.
+        model: with an adapter or without; on its device.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
+        self.model = model
         self._adapter = next((one for one in model.modules() if isinstance(one, LoraLayer)), None)
         self._seen: Counter[object] = Counter()
         self._recorded: list[_Recording] = []
         self._room = _MOST_RECORDED
         # What a forward pass leaves for its backward pass must outlive the reference's pass.
-        self._pools: dict[bool, Pool] = {}
+        self._pools = {gradients: new_pool(model.device) for gradients in (False, True)}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While open, the model's backbone is read by recorded passes where they are to be had."""
-        backbone = self._model.base_model
+        backbone = self.model.base_model
         if not self._applies():
             yield
             return
@@ -73,9 +74,9 @@ class RecordedPasses:
 
     def _applies(self) -> bool:
         return (
-            can_record(self._model.device)
-            and not self._model.is_gradient_checkpointing
-            and self._model.config.get_text_config()._attn_implementation == "sdpa"
+            can_record(self.model.device)
+            and not self.model.is_gradient_checkpointing
+            and self.model.config.get_text_config()._attn_implementation == "sdpa"
         )
 
     def _recording(
@@ -110,10 +111,9 @@ class RecordedPasses:
     def _record(
         self, own_forward: Callable[..., Any], shape: tuple[int, int], state: object
     ) -> _Recording | None:
-        gradients = torch.is_grad_enabled()
-        pool = self._pools.setdefault(gradients, new_pool(self._model.device))
+        pool = self._pools[torch.is_grad_enabled()]
         try:
-            recording = _Recording(self._model, own_forward, shape, state, pool)
+            recording = _Recording(self.model, own_forward, shape, state, pool)
         except RuntimeError as error:
             say_once(f"Tuning's passes are not recorded, which is slower: {error}")
             self._room = 0
@@ -124,12 +124,12 @@ class RecordedPasses:
 
     def _state(self) -> object:
         """What a pass does beside reading its rows."""
-        device = self._model.device.type
+        device = self.model.device.type
         adapter = self._adapter
         return (
             torch.is_grad_enabled(),
             torch.is_autocast_enabled(device),
-            self._model.training,
+            self.model.training,
             None
             if adapter is None
             else (adapter.disable_adapters, adapter.merged, tuple(adapter.active_adapters)),
@@ -174,7 +174,7 @@ class _Recording:
         self.learn = record(self._learn, device, pool) if self._gradients_wanted else None
 
     def __call__(self, input_ids: Tensor, mask: Tensor, positions: Tensor | None) -> Tensor:
-        """The last hidden states ``[r, w, d]`` or more."""
+        """The last hidden states ``[r, w, d]`` or more, of a `ScoringPlan` without branches."""
         rows, width = input_ids.shape
         self._input_ids[:rows, :width] = input_ids
         if positions is None:
@@ -182,7 +182,10 @@ class _Recording:
         self._positions[:rows, :width] = positions
         # Padding sees itself, so that no row of the mask is empty.
         self._mask.copy_(self._itself)
-        self._mask[:rows, :, :width, :width] |= _visible(mask)
+        if mask.dim() == 2:
+            # Of rows that are not packed, each one prompt (segment 0) and padding (-1).
+            mask = visibility(mask.long() - 1)
+        self._mask[:rows, :, :width, :width] |= mask
         hidden: Tensor = _Replayed.apply(self, *self.parameters)  # type: ignore[no-untyped-call]
         return hidden
 
@@ -214,15 +217,6 @@ class _Recording:
         if self._gradients_wanted:
             self.of_hidden = torch.zeros_like(self.hidden)
             self._learn()
-
-
-def _visible(mask: Tensor) -> Tensor:
-    """``[r, 1, w, w]`` also of a mask ``[r, w]``, of tokens that see those before them."""
-    if mask.dim() == 4:
-        return mask
-    width = mask.shape[1]
-    earlier = torch.ones(width, width, dtype=torch.bool, device=mask.device).tril()
-    return earlier & mask.bool()[:, None, None]
 
 
 class _Replayed(torch.autograd.Function):

@@ -13,7 +13,7 @@ reads every prompt twice and there computes logits over the whole vocabulary for
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -75,11 +75,9 @@ class SharedPromptDPOTrainer(DPOTrainer):
     def _shared_prompts(self, unchanging: KnownStem | None) -> Iterator[None]:
         with ExitStack() as stack:
             of_policy = unchanging if self.ref_model is None else None
-            model = causal_model(self.model)
-            stack.enter_context(share_prompts(model, of_policy, self._passes))
+            stack.enter_context(share_prompts(self._passes, of_policy))
             if self.ref_model is not None:
-                ref_model = causal_model(self.accelerator.unwrap_model(self.ref_model))
-                stack.enter_context(share_prompts(ref_model, unchanging, self._ref_passes))
+                stack.enter_context(share_prompts(self._ref_passes, unchanging))
             yield
 
     @cached_property
@@ -99,7 +97,7 @@ class AnswersOnlySFTTrainer(SFTTrainer):
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kw: Any) -> Any:
         """The loss of a batch (signature of `transformers.Trainer.compute_loss`)."""
-        with score_answers_only(causal_model(self.model), self._passes):
+        with score_answers_only(self._passes):
             return super().compute_loss(model, inputs, *args, **kw)  # type: ignore[no-untyped-call]
 
     @cached_property
@@ -115,19 +113,16 @@ def causal_model(model: nn.Module | None) -> PreTrainedModel:
 
 
 @contextmanager
-def share_prompts(
-    model: PreTrainedModel,
-    unchanging: KnownStem | None = None,
-    passes: RecordedPasses | None = None,
-) -> Iterator[None]:
+def share_prompts(passes: RecordedPasses, unchanging: KnownStem | None) -> Iterator[None]:
     """While open, calls with ``fused_lm_head=True`` read the prompt of each pair once.
 
     Args:
-        model: a causal language model with TRL's fused head; its batches are ``[2b, l]``, chosen
-            rows first.
+        passes: of a causal language model with TRL's fused head, kept as long as its calls go on;
+            its batches are ``[2b, l]``, chosen rows first.
         unchanging: given where calls without gradients are a reference's: what all of its prompts
             begin with is kept there and read once, and only log-probabilities are asked of it.
     """
+    model = passes.model
 
     def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
         lengths = shared_prompt_lengths(input_ids, attention_mask, labels)
@@ -144,23 +139,21 @@ def share_prompts(
     def of_reference() -> bool:
         return unchanging is not None and not torch.is_grad_enabled()
 
-    with _planned_forward(model, plan, passes, of_reference):
+    with _planned_forward(passes, plan, of_reference):
         yield
 
 
 @contextmanager
-def score_answers_only(
-    model: PreTrainedModel, passes: RecordedPasses | None = None
-) -> Iterator[None]:
+def score_answers_only(passes: RecordedPasses) -> Iterator[None]:
     """While open, calls with ``fused_lm_head=True`` compute no logits for prompt tokens.
 
     Neighbours' common prompt, and what all prompts of a batch begin with, is read once, where the
     model allows it.
 
     Args:
-        model: a causal language model with TRL's fused head.
-        passes: of the model; kept as long as its calls go on.
+        passes: of a causal language model with TRL's fused head, kept as long as its calls go on.
     """
+    model = passes.model
 
     def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
         lengths = prompt_lengths(input_ids, attention_mask, labels)
@@ -169,7 +162,7 @@ def score_answers_only(
         batch = PackedBatch.of_rows(input_ids, attention_mask, labels, lengths)
         return _flat(model, batch) or batch.plan_padded()
 
-    with _planned_forward(model, plan, passes):
+    with _planned_forward(passes, plan):
         yield
 
 
@@ -182,13 +175,12 @@ def _flat(
 
 @contextmanager
 def _planned_forward(
-    model: PreTrainedModel,
+    passes: RecordedPasses,
     make_plan: _Planner,
-    passes: RecordedPasses | None,
     only_log_probs: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
+    model = passes.model
     own_forward = model.forward
-    recorded = nullcontext if passes is None else passes.in_use
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         plannable = (
@@ -203,7 +195,7 @@ def _planned_forward(
         if not plannable:
             return own_forward(*args, **kwargs)
         plan = make_plan(kwargs["input_ids"], kwargs["attention_mask"], kwargs.pop("labels"))
-        with lean_forward(model, only_log_probs=only_log_probs()), recorded():
+        with lean_forward(model, only_log_probs=only_log_probs()), passes.in_use():
             return _run(model, own_forward, plan, kwargs)
 
     model.forward = forward

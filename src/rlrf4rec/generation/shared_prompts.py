@@ -122,7 +122,6 @@ class Rows:
         self._model, self._prompts = model, prompts
         self._each = n_rows // len(prompts.lengths)
         self._cache = OwnCache.empty(prompts, self._each, most_tokens)
-        self._behind = prompts.lengths.repeat_interleave(self._each)[:, None]
         self._columns = torch.arange(most_tokens, device=device)
         # What a recorded step reads, and writes, stays in its place.
         self._there = torch.zeros(n_rows, most_tokens, dtype=torch.bool, device=device)
@@ -174,7 +173,8 @@ class Rows:
         width = padded.shape[1]
         missing = width - torch.tensor([len(one) for one in ids], device=device)[:, None]
         self._there.copy_(self._columns >= missing)
-        self._positions.copy_((self._behind + self._columns - missing).clamp(min=0))
+        behind = self._prompts.lengths.repeat_interleave(self._each)[:, None]
+        self._positions.copy_((behind + self._columns - missing).clamp(min=0))
         heads = self._model.config.get_text_config().num_attention_heads
         scores = self._each * heads * width * (self._prompts.keys[0].shape[2] + width)
         at_once = max(1, _MOST_SCORES // scores)
