@@ -262,7 +262,7 @@ def _until(ids: list[int], ends: set[int]) -> int:
 def _open_writer(writing: Writing) -> Iterator[Engine]:
     device = writing.device
     machine = device.machine.model_copy(update={"sampling_batch": writing.n_users})
-    with open_engine(model_folder(), machine, device.dtype, keep_export=True) as engine:
+    with open_engine(model_folder(), machine, device.dtype) as engine:
         yield engine
 
 

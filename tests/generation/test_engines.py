@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from rlrf4rec.config import GenerationConfig, MachineConfig, ModelConfig
 from rlrf4rec.errors import MissingPartError
@@ -113,7 +114,7 @@ class TestChoice:
         machine = MachineConfig(device="cuda", engine="transformers")
         with (
             pytest.raises(MissingPartError, match="CUDA"),
-            open_engine(tiny_model_folder, machine, "float32", keep_export=True),
+            open_engine(tiny_model_folder, machine, "float32"),
         ):
             pass
 
@@ -135,7 +136,7 @@ def test_end_of_text_is_what_tokenizer_and_generation_config_name(
 
 def test_opening_transformers(tiny_model_folder: Path) -> None:
     machine = MachineConfig(device="cpu", engine="transformers")
-    with open_engine(tiny_model_folder, machine, "float32", keep_export=True) as engine:
+    with open_engine(tiny_model_folder, machine, "float32") as engine:
         assert isinstance(engine, TransformersEngine)
         assert len(_sample(engine, _requests()[:1])[0]) == 2
 
@@ -147,7 +148,7 @@ def test_missing_package_says_what_to_install(
     monkeypatch.setitem(sys.modules, "optimum.intel", None)
     with (
         pytest.raises(MissingPartError, match=r"pip install .*openvino"),
-        open_engine(tiny_model_folder, OPENVINO, "float32", keep_export=True),
+        open_engine(tiny_model_folder, OPENVINO, "float32"),
     ):
         pass
     assert list((tmp_path / "openvino").iterdir()) == []
@@ -161,6 +162,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="module")
+def other_model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with other attention weights, as tuning leaves it."""
+    folder = tmp_path_factory.mktemp("models") / "tuned"
+    shutil.copytree(tiny_model_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    generator = torch.Generator().manual_seed(1)
+    for name, weight in weights.items():
+        if "self_attn" in name:
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
 def dtype(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -168,7 +183,7 @@ def dtype(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def engine(tiny_model_folder: Path, cache: Path, dtype: str) -> Iterator[Engine]:
-    with open_engine(tiny_model_folder, OPENVINO, dtype, keep_export=True) as engine:
+    with open_engine(tiny_model_folder, OPENVINO, dtype) as engine:
         yield engine
 
 
@@ -190,7 +205,7 @@ class TestOpenVINO:
     ) -> None:
         """As after a kill: this process never read the other prompts."""
         warm = _sample(engine, _requests())
-        with open_engine(tiny_model_folder, OPENVINO, dtype, keep_export=True) as cold:
+        with open_engine(tiny_model_folder, OPENVINO, dtype) as cold:
             assert _sample(cold, _requests()[5:]) == warm[5:]
 
     def test_seeds_and_prompts_make_the_text(self, engine: Engine) -> None:
@@ -242,7 +257,7 @@ class TestExport:
             return {path: path.stat().st_mtime_ns for path in cache.rglob("openvino_model.xml")}
 
         for _ in range(2):
-            with open_engine(tiny_model_folder, OPENVINO, "float32", keep_export=True):
+            with open_engine(tiny_model_folder, OPENVINO, "float32"):
                 kept = exports()
         assert len(kept) == 1
         assert exports() == kept
@@ -254,14 +269,52 @@ class TestExport:
         assert sys.modules["openvino_telemetry"] is None
 
     def test_of_a_tuned_model_is_dropped(
-        self, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        tiny_model_folder: Path,
+        other_model_folder: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         temporary = tmp_path / "temporary"
         temporary.mkdir()
         monkeypatch.setenv("RLRF4REC_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr("tempfile.tempdir", str(temporary))
-        with open_engine(tiny_model_folder, OPENVINO, "float32", keep_export=False) as engine:
-            assert list(temporary.glob("rlrf4rec-export-*/openvino_model.xml"))
-            assert len(_sample(engine, _requests()[:1])[0]) == 2
-        assert not list(temporary.glob("rlrf4rec-export-*"))
-        assert not (tmp_path / "cache").exists()
+        texts = {}
+        for tuned_from in (tiny_model_folder, None):
+            with open_engine(
+                other_model_folder, OPENVINO, "float32", tuned_from=tuned_from
+            ) as engine:
+                exports = list(temporary.glob("rlrf4rec-export-*/openvino_model.xml"))
+                assert len(exports) == (tuned_from is not None)
+                texts[tuned_from] = _sample(engine, _requests())
+            assert not list(temporary.glob("rlrf4rec-export-*"))
+            kept = list((tmp_path / "cache").rglob("openvino_model.xml"))
+            assert len(kept) == (1 if tuned_from else 2)
+        # By the base model's export with other weights, and by an export of its own.
+        assert texts[tiny_model_folder] == texts[None]
+        with open_engine(tiny_model_folder, OPENVINO, "float32") as engine:
+            assert _sample(engine, _requests()) != texts[None]
+
+    def test_that_cannot_take_the_weights_is_made_anew(
+        self,
+        tiny_model_folder: Path,
+        other_model_folder: Path,
+        cache: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def refuse(*folders: Path) -> bool:
+            return False
+
+        say_once.cache_clear()
+        with open_engine(
+            other_model_folder, OPENVINO, "float32", tuned_from=tiny_model_folder
+        ) as engine:
+            expected = _sample(engine, _requests())
+        assert not caplog.text
+        monkeypatch.setattr("rlrf4rec.generation.tuned_export.export_tuned", refuse)
+        with open_engine(
+            other_model_folder, OPENVINO, "float32", tuned_from=tiny_model_folder
+        ) as engine:
+            assert _sample(engine, _requests()) == expected
+        assert caplog.text.count("converted as a whole") == 1

@@ -34,12 +34,10 @@ def engine(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Engine]:
     machine = MachineConfig(device="cpu", engine=request.param)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        open_engine(tiny_model_folder, machine, "float32", keep_export=False) as opened,
-    ):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RLRF4REC_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield opened
+        with open_engine(tiny_model_folder, machine, "float32") as opened:
+            yield opened
 
 
 class _NeverOver(Line):

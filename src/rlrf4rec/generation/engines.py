@@ -27,6 +27,11 @@ _SLOW_BFLOAT16 = (
     "slower than in float32. With auto the device's own type is used."
 )
 
+_CONVERTED_ANEW = (
+    "OpenVINO's export of this LLM does not hold the weights as its files do: each tuned model is "
+    "converted as a whole, which takes longer and more memory."
+)
+
 
 def choose_engine(machine: MachineConfig) -> Literal["openvino", "transformers"]:
     """The engine that `auto` stands for: transformers on a GPU, else OpenVINO where installed."""
@@ -94,7 +99,7 @@ def available_device(machine: MachineConfig) -> Literal["cpu", "cuda"]:
 
 @contextmanager
 def open_engine(
-    model_folder: Path, machine: MachineConfig, dtype: str, *, keep_export: bool
+    model_folder: Path, machine: MachineConfig, dtype: str, *, tuned_from: Path | None = None
 ) -> Iterator[Engine]:
     """Load the model at ``model_folder`` into the machine's engine.
 
@@ -102,8 +107,9 @@ def open_engine(
         model_folder: Hugging Face layout.
         machine: names the engine and the device.
         dtype: ``float32`` or ``bfloat16``.
-        keep_export: keep OpenVINO's export in the cache (base models), or drop it after use
-            (a round's tuned model).
+        tuned_from: the model that differs from this one in its weights alone. OpenVINO's export of
+            that one is kept in the cache, the one of this is dropped after use; None: this one's is
+            kept.
     """
     eos = end_of_text_ids(model_folder)
     if choose_engine(machine) == "transformers":
@@ -113,16 +119,31 @@ def open_engine(
             model_folder, dtype, choose_device(machine), eos, machine.sampling_batch
         )
         return
-    from rlrf4rec.generation.openvino_engine import OpenVINOEngine, export_openvino
-    from rlrf4rec.openvino_export import cached_export
+    from rlrf4rec.generation.openvino_engine import OpenVINOEngine
 
-    if keep_export:
-        folder = cached_export(model_folder, lambda output: export_openvino(model_folder, output))
-        yield OpenVINOEngine(folder, dtype, eos, machine.kv_cache_gb)
+    kept = _kept_export(tuned_from or model_folder)
+    if tuned_from is None:
+        yield OpenVINOEngine(kept, dtype, eos, machine.kv_cache_gb)
         return
     with TemporaryDirectory(prefix="rlrf4rec-export-") as temporary:
-        export_openvino(model_folder, Path(temporary))
+        _export_tuned(tuned_from, model_folder, kept, Path(temporary))
         yield OpenVINOEngine(Path(temporary), dtype, eos, machine.kv_cache_gb)
+
+
+def _kept_export(model_folder: Path) -> Path:
+    from rlrf4rec.generation.openvino_engine import export_openvino
+    from rlrf4rec.openvino_export import cached_export
+
+    return cached_export(model_folder, lambda output: export_openvino(model_folder, output))
+
+
+def _export_tuned(base: Path, tuned: Path, base_export: Path, output: Path) -> None:
+    from rlrf4rec.generation.openvino_engine import export_openvino
+    from rlrf4rec.generation.tuned_export import export_tuned
+
+    if not export_tuned(base, tuned, base_export, output):
+        say_once(_CONVERTED_ANEW)
+        export_openvino(tuned, output)
 
 
 def open_scorer(model_folder: Path, machine: MachineConfig, dtype: str) -> LikelihoodScorer:

@@ -107,14 +107,14 @@ def _policy(world: World, tuning: Stage | None) -> Iterator[tuple[Engine, PreTra
     dtype = choose_dtype(config.model, config.machine)
     tokenizer = AutoTokenizer.from_pretrained(base)
     if tuning is None:
-        with open_engine(base, config.machine, dtype, keep_export=True) as engine:
+        with open_engine(base, config.machine, dtype) as engine:
             yield engine, tokenizer
         return
     from rlrf4rec.alignment import merge_adapter
 
     with TemporaryDirectory(prefix="rlrf4rec-policy-") as temporary:
         merge_adapter(base, tuning.folder / "adapter", Path(temporary))
-        with open_engine(Path(temporary), config.machine, dtype, keep_export=False) as engine:
+        with open_engine(Path(temporary), config.machine, dtype, tuned_from=base) as engine:
             yield engine, tokenizer
 
 
