@@ -78,14 +78,18 @@ class HybridExpertAdaptor(KnowledgeAdaptor):
 
     def forward(self, vectors: Tensor, kind: TextKind) -> Tensor:
         """``[..., k]`` to ``[..., e]``."""
-        opinions = torch.cat([self.shared(vectors), self.own[kind](vectors)], dim=-2)
         weights = self.gates[kind](vectors).softmax(-1)
-        mixed: Tensor = (weights.unsqueeze(-2) @ opinions).squeeze(-2)
+        shared, own = weights.split([self.shared.n_experts, self.own[kind].n_experts], dim=-1)
+        mixed: Tensor = self.shared(vectors, shared) + self.own[kind](vectors, own)
         return mixed
 
 
 class _Experts(nn.Module):
-    """Several two-layer perceptrons over the same input, computed as two matrix products."""
+    """Several two-layer perceptrons over the same input, weighted and summed up.
+
+    Computed as two matrix products: ``sum_j w_j (h_j W_j)`` is the product of all ``w_j h_j``, one
+    after another, with all ``W_j``, one below another, so that no expert's output is ever made.
+    """
 
     def __init__(self, n_experts: int, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -97,11 +101,12 @@ class _Experts(nn.Module):
         self.second = nn.Parameter(torch.empty(n_experts, self.width, out_dim))
         nn.init.normal_(self.second, std=self.width**-0.5)
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """``[..., k]`` to ``[..., experts, e]``."""
+    def forward(self, vectors: Tensor, weights: Tensor) -> Tensor:
+        """``[..., k]`` and the experts' weights ``[..., experts]`` to ``[..., e]``."""
         hidden = nn.functional.gelu(self.first(vectors))
-        hidden = hidden.view(*vectors.shape[:-1], self.n_experts, self.width)
-        return torch.einsum("...jw,jwe->...je", hidden, self.second)
+        hidden = hidden.view(*weights.shape, self.width) * weights.unsqueeze(-1)
+        mixed: Tensor = hidden.flatten(-2) @ self.second.flatten(0, 1)
+        return mixed
 
 
 def build_adaptor(
