@@ -51,6 +51,19 @@ def _sample(engine: OpenVINOEngine, requests: Sequence[Request]) -> list[list[Te
     return list(engine.sample(requests, CONFIG, PARTS))
 
 
+def _with_blocks(patch: pytest.MonkeyPatch, n_blocks: int) -> None:
+    """A cache of so many blocks of 32 tokens."""
+    import openvino_genai
+
+    opened = openvino_genai.ContinuousBatchingPipeline
+
+    def with_little(path: str, scheduler: Any, *others: object) -> Any:
+        scheduler.cache_size, scheduler.num_kv_blocks = 0, n_blocks
+        return opened(path, scheduler, *others)
+
+    patch.setattr(openvino_genai, "ContinuousBatchingPipeline", with_little)
+
+
 def _requests() -> list[Request]:
     """Eleven prompts with one beginning, longer than a block of the cache or two; up to 3 texts."""
     rng = np.random.default_rng(0)
@@ -83,6 +96,18 @@ def test_little_room_in_the_cache_is_one_user_after_another(
 ) -> None:
     monkeypatch.setattr(engine, "_max_tokens", 1)
     assert _sample(engine, _requests()) == texts
+
+
+def test_a_full_cache_keeps_what_is_at_work(
+    folder: Path, dtype: str, texts: list[list[Text]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text whose place was needed would be read again, and in bfloat16 be another."""
+    for n_blocks in (24, 36, 48):
+        with monkeypatch.context() as patch:
+            _with_blocks(patch, n_blocks)
+            engine = OpenVINOEngine(folder, dtype, [258])
+            patch.setattr(engine, "_max_tokens", 32 * n_blocks)
+            assert _sample(engine, _requests()) == texts
 
 
 def test_requests_are_taken_as_there_is_room(
@@ -119,15 +144,7 @@ def test_what_nobody_asks_for_is_taken_back(
 
 def test_a_prompt_without_room_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of two blocks, 64 tokens, for a prompt of 98."""
-    import openvino_genai
-
-    opened = openvino_genai.ContinuousBatchingPipeline
-
-    def with_little(path: str, scheduler: Any, *others: object) -> Any:
-        scheduler.cache_size, scheduler.num_kv_blocks = 0, 2
-        return opened(path, scheduler, *others)
-
-    monkeypatch.setattr(openvino_genai, "ContinuousBatchingPipeline", with_little)
+    _with_blocks(monkeypatch, 2)
     with pytest.raises(ConfigError, match="kv_cache_gb"):
         _sample(OpenVINOEngine(folder, "float32", [258]), [Request(range(40, 138), [0])])
 

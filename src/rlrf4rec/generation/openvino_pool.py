@@ -1,13 +1,15 @@
 """Texts at work in OpenVINO GenAI's continuous batching.
 
 Where one text ends, its next part or the next user's texts take its place at once, so that the
-processor does not wait for the last text of a batch. Three rules keep a text the same, to the last
+processor does not wait for the last text of a batch. Four rules keep a text the same, to the last
 bit, whatever is written beside it; what breaks them was found by experiment (docs/performance.md):
 
 - A prompt is read by a request of its own, before its texts. In bfloat16 what a prompt leaves
   behind depends on whether it is read at once or found in the prefix cache, so every text finds it.
 - All texts of a prompt begin in the same step: the first that goes on takes the prompt's last
   cache block away from those that come later.
+- What is at work has room in the cache. OpenVINO takes the place of one text for another and reads
+  it again later; it then draws other tokens, also in float32.
 - At least as many sequences as threads are at work, if need be some that nobody reads: with fewer,
   a text's attention is shared out among threads and added up in another order.
 
@@ -39,6 +41,9 @@ MAX_ROWS = 128
 
 LEAST_SEQUENCES = os.cpu_count() or 1
 """At work in every step: as many as there may be threads."""
+
+_BLOCK = 32
+"""Tokens in a block of the cache; OpenVINO's on a CPU."""
 
 _COMPANY_TOKENS = 512
 """After which a sequence that nobody reads is replaced; it would fill the cache."""
@@ -99,6 +104,7 @@ class Pool:
         self._reading: list[tuple[Any, _Order]] = []
         self._rows: list[_Row] = []
         self._company: list[Any] = []
+        self._one_is_read = False
 
     def write(self, requests: Iterable[Request]) -> Iterator[list[Text]]:
         """See `Engine.sample`."""
@@ -120,16 +126,23 @@ class Pool:
             self._leave()
 
     def _ordered(self, requests: Iterable[Request]) -> Iterator[_Order]:
-        """A prompt's tokens are counted without those that the prompt before begins with, too."""
-        of_text = most_tokens(self._parts)
+        """A prompt's tokens are counted without those that the prompt before begins with, too.
+
+        Room is given out in blocks. A prompt's own tokens begin and end within one, and so do a
+        text's, which begins with a copy of the block that its prompt ends in.
+        """
+        of_text = most_tokens(self._parts) + 2 * _BLOCK
         before: Sequence[int] = ()
         for request in requests:
             own = len(request.prompt_ids) - shared_beginning(request.prompt_ids, before)
-            yield _Order(request, own + len(request.seeds) * of_text)
+            yield _Order(request, own + _BLOCK + len(request.seeds) * of_text)
             before = request.prompt_ids
 
     def _has_room(self, order: _Order) -> bool:
         still_open = [one for one in self._orders if not one.complete]
+        if still_open and not self._one_is_read:
+            # Prompts that are read in one step do not find in the cache what they share.
+            return False
         promised = sum(len(one.request.seeds) for _, one in self._reading)
         rows = len(self._rows) + promised + len(order.request.seeds)
         tokens = sum(one.tokens for one in still_open) + order.tokens
@@ -151,6 +164,7 @@ class Pool:
             if not self._drawn_of(handle):
                 self._reading.append((handle, order))
                 continue
+            self._one_is_read = True
             for sample in range(len(order.request.seeds)):
                 self._write_part(_Row(order, sample))
 
