@@ -135,8 +135,8 @@ def test_one_ablation_at_a_time(done: Done, tmp_path: Path) -> None:
         ablate(done.plan, done.output)
 
 
-SHIPPED_AXES = {"n_samples", "rounds", "reward_metric", "adaptor", "match", "margin"}
-SHOP_AXES = {"n_samples", "rounds", "reward_metric", "encoder", "pair_choice"}
+SHIPPED_AXES = {"n_samples", "rounds", "reward_metric", "adaptor", "match", "margin", "tuning_seed"}
+SHOP_AXES = {"n_samples", "rounds", "reward_metric", "encoder", "pair_choice", "tuning_seed"}
 
 
 @pytest.mark.parametrize(

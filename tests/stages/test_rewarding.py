@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rlrf4rec.config import RewardConfig
+from rlrf4rec.config import AlignmentConfig, RewardConfig
 from rlrf4rec.stages.rewarding import choose
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage
@@ -79,3 +79,30 @@ def test_the_foreseen_reward_does_not_follow_chance(
     measured, foreseen = (_pairs(world, stages, way) for way in ("measured", "foreseen"))
     both = measured.join(foreseen, on="user", suffix="_foreseen")
     assert (both["chosen"] == both["chosen_foreseen"]).mean() < 0.7
+
+
+def test_a_seed_of_its_own_draws_other_pairs_of_the_same_texts(
+    world: World, stages: tuple[Stage, Stage, pl.DataFrame]
+) -> None:
+    """None is the run's, so that stages from before there was another one stay valid."""
+    prompts, rewards, _ = stages
+    reward = RewardConfig.model_validate({"choose_by": "measured", "margin": 0.0})
+    drawn: dict[int | None, list[tuple[object, ...]]] = {}
+    keys = {}
+    for seed in (None, world.config.seed, world.config.seed + 1):
+        alignment = AlignmentConfig(max_pairs=6, seed=seed)
+        update = {"reward": reward, "alignment": alignment}
+        aside = dataclasses.replace(world, config=world.config.model_copy(update=update))
+        pairs, at_random = (
+            choose(aside, f"seed-{name}", rewards, prompts, random=name == "random")
+            for name in ("best", "random")
+        )
+        keys[seed] = (pairs.key, at_random.key)
+        frames = (stage.frame("pairs.parquet") for stage in (pairs, at_random))
+        drawn[seed] = [
+            row for frame in frames for row in frame.select("user", "chosen", "rejected").rows()
+        ]
+    own, other = world.config.seed, world.config.seed + 1
+    assert drawn[None] == drawn[own] != drawn[other]
+    assert keys[None] == keys[own]
+    assert not {*keys[own]} & {*keys[other]}

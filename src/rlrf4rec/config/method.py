@@ -149,10 +149,16 @@ class AlignmentConfig(Section):
     )
     best_of_n_epochs: int = Field(0, ge=0, description="fine-tuning on the best of N before DPO")
     random_pairs: bool = Field(False, description="also tune a control on pairs chosen at random")
+    seed: int | None = Field(
+        None,
+        ge=0,
+        description="of the draw of pairs, a new adapter's weights and the pairs' order; null: the "
+        "run's. Another one tunes anew on the same texts and rewards: how much of a gain is luck",
+    )
 
     def of_tuning(self) -> dict[str, object]:
-        """The settings that a tuning on given pairs depends on: all but those that choose them."""
-        return self.model_dump(exclude={"max_pairs", "pairs_per_user", "random_pairs"})
+        """What a tuning on given pairs depends on, but for its seed."""
+        return self.model_dump(exclude={"max_pairs", "pairs_per_user", "random_pairs", "seed"})
 
 
 class RoundsConfig(Section):

@@ -93,6 +93,11 @@ class Config(Section):
         wanted = self.evaluation.n_samples
         return self.generation.n_samples if wanted is None else wanted
 
+    @property
+    def tuning_seed(self) -> int:
+        """The seed of choosing pairs and tuning on them."""
+        return self.seed if self.alignment.seed is None else self.alignment.seed
+
     @model_validator(mode="after")
     def _samples_suffice(self) -> Config:
         if self.texts_per_user > self.generation.n_samples:

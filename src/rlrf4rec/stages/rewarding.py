@@ -106,11 +106,11 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
         if config.reward.choose_by != "measured":
             texts = texts.with_columns(pl.Series("estimate", _estimates(world, texts)))
         pairs = choose_pairs(
-            texts, config.reward, alignment.max_pairs, config.seed, pairs_per_user=n_pairs
+            texts, config.reward, alignment.max_pairs, config.tuning_seed, pairs_per_user=n_pairs
         )
         if random:
             pairs = choose_random_pairs(
-                texts, pairs, config.seed, structure=config.reward.structure
+                texts, pairs, config.tuning_seed, structure=config.reward.structure
             )
         writer.write_frame("pairs.parquet", pairs)
 
@@ -121,7 +121,7 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
         # Left out at the paper's one, so that runs from before there were more stay valid.
         **({"pairs_per_user": n_pairs} if n_pairs > 1 else {}),
         "random": random,
-        "seed": config.seed,
+        "seed": config.tuning_seed,
     }
     folder = "pairs-random" if random else "pairs"
     return world.workspace.stage(f"{name}/{folder}", settings, [rewards, prompts], work)

@@ -53,7 +53,7 @@ def align(world: World, name: str, pairs: Stage, before: Stage | None) -> Stage:
             frame,
             config.alignment,
             dtype=choose_dtype(config.model, config.machine),
-            seed=config.seed,
+            seed=config.tuning_seed,
             output=writer.folder,
             start_adapter=None if before is None else before.folder / "adapter",
             device=choose_device(config.machine),
@@ -65,7 +65,7 @@ def align(world: World, name: str, pairs: Stage, before: Stage | None) -> Stage:
     settings = {
         "alignment": config.alignment.of_tuning(),
         "model": config.model.model_dump(),
-        "seed": config.seed,
+        "seed": config.tuning_seed,
     }
     needs = [pairs] if before is None else [pairs, before]
     stage = world.workspace.stage(stage_name, settings, needs, work)
