@@ -21,8 +21,9 @@ FIRST_VERSION = "3e4e56a"
 def vs_first() -> Row:
     """How many times the first version's seconds today's demo takes; one round of each.
 
-    Today's demo samples longer texts line by line, draws its lists twice and evaluates more
-    systems, so its results are others; what is compared is how long one waits.
+    Today's demo samples longer texts line by line, fewer of them after tuning, draws its lists
+    twice and trains more reward models, so its results are others; what is compared is how long one
+    waits.
     """
     with _first_version() as first:
         ours, theirs = (seconds(partial(_demo, root)) for root in (ROOT, first))

@@ -28,8 +28,8 @@ _SLOW_BFLOAT16 = (
 )
 
 _CONVERTED_ANEW = (
-    "OpenVINO's export of this LLM does not hold the weights as its files do: each tuned model is "
-    "converted as a whole, which takes longer and more memory."
+    "OpenVINO's export of this LLM does not hold the weights as the LLM's files do: each tuned one "
+    "is converted as a whole, which takes longer."
 )
 
 

@@ -1,7 +1,7 @@
 """A tuned model's export, made from the export of the model that was tuned.
 
-Tuning changes weights and nothing else, so the export changes where those weights lie. Tracing and
-converting the tuned model anew took four times as long and twice the memory (SmolLM2-135M).
+Tuning changes weights and nothing else, so the export changes where those weights lie. To exchange
+them takes 1.5 s, to trace and convert the tuned model anew 11 s (SmolLM2-135M, two cores).
 """
 
 from __future__ import annotations

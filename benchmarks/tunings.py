@@ -1,0 +1,66 @@
+"""What feedback gains over several tunings: python benchmarks/tunings.py RUN RUN …
+
+The runs differ in `alignment.seed` alone (axis ``tuning_seed`` of `rlrf4rec ablate`) and have the
+control of random pairs. A run's interval resamples users and says nothing of the luck of its one
+tuning; so each difference is shown for each tuning, and then for all of them averaged list by list.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from rlrf4rec.evaluation.intervals import compare
+from rlrf4rec.evaluation.metrics import ndcg
+from rlrf4rec.evaluation.words import backbone_label
+from rlrf4rec.records import FloatArray
+from rlrf4rec.running import run_config
+from rlrf4rec.stages.trials import load_scores, tested_lists
+from rlrf4rec.stages.world import World, open_world
+from rlrf4rec.workspace import Workspace, read_stage
+
+K = 5
+PAIRS = (
+    ("tuned_round_1", "untuned"),
+    ("random_pairs", "untuned"),
+    ("tuned_round_1", "random_pairs"),
+)
+
+
+def main(runs: list[Path]) -> None:
+    """Print one line a reranker, pair of systems and run, and one for all runs."""
+    worlds = [open_world(run_config(run), Workspace(run, replay=True)) for run in runs]
+    config = worlds[0].config
+    users = worlds[0].lists().select(tested_lists(worlds[0], config.lists.kind)).user
+    for backbone in config.evaluation.backbones:
+        for a, b in PAIRS:
+            values = [
+                (_per_list(world, run, a, backbone), _per_list(world, run, b, backbone))
+                for world, run in zip(worlds, runs, strict=True)
+            ]
+            every = tuple(np.concatenate(side) for side in zip(*values, strict=True))
+            for name, (ours, theirs) in zip(
+                [*map(str, runs), "all"], [*values, every], strict=True
+            ):
+                found = compare(ours, theirs, users, resamples=config.evaluation.resamples)
+                low, high = found.ci95
+                print(
+                    f"{backbone_label(backbone)}  {a} - {b}  {found.diff:+.3f} "
+                    f"({low:+.3f} to {high:+.3f}), p = {found.p:.3f}  {name}"
+                )
+
+
+def _per_list(world: World, run: Path, system: str, backbone: str) -> FloatArray:
+    """NDCG of each tested list, ``[seeds, n]``."""
+    kind = world.config.lists.kind
+    stage = read_stage(run / "evaluation" / kind / system)
+    if stage is None:
+        sys.exit(f"{run} has not tested {system}: set alignment.random_pairs=true and run it")
+    labels = world.lists(kind).select(tested_lists(world, kind)).labels
+    return np.stack([ndcg(labels, scores, K) for scores in load_scores(world, stage, backbone)])
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])
