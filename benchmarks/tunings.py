@@ -40,10 +40,12 @@ def main(runs: list[Path]) -> None:
                 (_per_list(world, run, a, backbone), _per_list(world, run, b, backbone))
                 for world, run in zip(worlds, runs, strict=True)
             ]
-            every = tuple(np.concatenate(side) for side in zip(*values, strict=True))
-            for name, (ours, theirs) in zip(
-                [*map(str, runs), "all"], [*values, every], strict=True
-            ):
+            every = (
+                np.concatenate([ours for ours, _ in values]),
+                np.concatenate([theirs for _, theirs in values]),
+            )
+            names = [*map(str, runs), "all"]
+            for name, (ours, theirs) in zip(names, [*values, every], strict=True):
                 found = compare(ours, theirs, users, resamples=config.evaluation.resamples)
                 low, high = found.ci95
                 print(
