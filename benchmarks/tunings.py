@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rlrf4rec.evaluation.intervals import compare
 from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.evaluation.words import backbone_label
 from rlrf4rec.records import FloatArray
@@ -20,6 +19,7 @@ from rlrf4rec.running import run_config
 from rlrf4rec.stages.trials import load_scores, tested_lists
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace, read_stage
+from tuned import difference
 
 K = 5
 PAIRS = (
@@ -46,12 +46,8 @@ def main(runs: list[Path]) -> None:
             )
             names = [*map(str, runs), "all"]
             for name, (ours, theirs) in zip(names, [*values, every], strict=True):
-                found = compare(ours, theirs, users, resamples=config.evaluation.resamples)
-                low, high = found.ci95
-                print(
-                    f"{backbone_label(backbone)}  {a} - {b}  {found.diff:+.3f} "
-                    f"({low:+.3f} to {high:+.3f}), p = {found.p:.3f}  {name}"
-                )
+                gain = difference(ours, theirs, users)
+                print(f"{backbone_label(backbone)}  {a} - {b}  {gain}  {name}")
 
 
 def _per_list(world: World, run: Path, system: str, backbone: str) -> FloatArray:
