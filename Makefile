@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(CARRIERS)
 	@touch $@
 
-demo: $(INSTALLED) ## run the whole loop on MovieLens-100K (ten to thirty minutes)
+demo: $(INSTALLED) ## run the whole loop on MovieLens-100K (five to twenty minutes)
 	$(BIN)/rlrf4rec run configs/demo.yaml --output runs/demo
 
 experiment: $(INSTALLED) ## run the full configuration (two to three hours)
