@@ -101,7 +101,7 @@ def test_little_room_in_the_cache_is_one_user_after_another(
 def test_a_full_cache_keeps_what_is_at_work(
     folder: Path, dtype: str, texts: list[list[Text]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A text whose place was needed would be read again, and in bfloat16 be another."""
+    """A text whose place was needed would be read again, and be another."""
     for n_blocks in (24, 36, 48):
         with monkeypatch.context() as patch:
             _with_blocks(patch, n_blocks)

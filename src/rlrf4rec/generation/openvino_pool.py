@@ -104,7 +104,6 @@ class Pool:
         self._reading: list[tuple[Any, _Order]] = []
         self._rows: list[_Row] = []
         self._company: list[Any] = []
-        self._one_is_read = False
 
     def write(self, requests: Iterable[Request]) -> Iterator[list[Text]]:
         """See `Engine.sample`."""
@@ -140,8 +139,9 @@ class Pool:
 
     def _has_room(self, order: _Order) -> bool:
         still_open = [one for one in self._orders if not one.complete]
-        if still_open and not self._one_is_read:
-            # Prompts that are read in one step do not find in the cache what they share.
+        if self._reading and not self._rows:
+            # Prompts that are read in one step do not find in the cache what they share, unless a
+            # text at work holds it there.
             return False
         promised = sum(len(one.request.seeds) for _, one in self._reading)
         rows = len(self._rows) + promised + len(order.request.seeds)
@@ -164,7 +164,6 @@ class Pool:
             if not self._drawn_of(handle):
                 self._reading.append((handle, order))
                 continue
-            self._one_is_read = True
             for sample in range(len(order.request.seeds)):
                 self._write_part(_Row(order, sample))
 
