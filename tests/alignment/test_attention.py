@@ -11,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from rlrf4rec.alignment import attention
 from rlrf4rec.alignment.attention import NAME, batched_attention
+from rlrf4rec.alignment.known_modules import KnownModules
 from rlrf4rec.alignment.known_stem import KnownStem
 from rlrf4rec.alignment.models import load_base_model
 from rlrf4rec.alignment.packing import visibility
@@ -111,12 +112,13 @@ def _plan(mask: Tensor) -> ScoringPlan:
 
 def test_only_while_open_and_only_for_packed_rows(base_model: Path) -> None:
     model = load_base_model(base_model, torch.float32)
-    with batched_attention(model, _plan(visibility(SEGMENTS))) as mask:
+    modules = KnownModules(model)
+    with batched_attention(modules, _plan(visibility(SEGMENTS))) as mask:
         assert model.config._attn_implementation == NAME
         assert mask.dtype == torch.float32
     assert model.config._attn_implementation == "sdpa"
     plain = torch.ones(2, 8)
-    with batched_attention(model, _plan(plain)) as mask:
+    with batched_attention(modules, _plan(plain)) as mask:
         assert model.config._attn_implementation == "sdpa"
         assert mask is plain
 
@@ -125,14 +127,15 @@ def test_long_rows_and_checkpointed_models_keep_their_own(
     base_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_base_model(base_model, torch.float32)
+    modules = KnownModules(model)
     packed = visibility(SEGMENTS)
     with monkeypatch.context() as patch:
         patch.setattr(attention, "MOST_SCORES", packed.numel() - 1)
-        with batched_attention(model, _plan(packed)) as mask:
+        with batched_attention(modules, _plan(packed)) as mask:
             assert mask is packed
-    assert attention.runs_in_batches(model, _plan(packed))
+    assert attention.runs_in_batches(modules, _plan(packed))
     model.gradient_checkpointing_enable()
-    assert not attention.runs_in_batches(model, _plan(packed))
-    with batched_attention(model, _plan(packed)) as mask:
+    assert not attention.runs_in_batches(modules, _plan(packed))
+    with batched_attention(modules, _plan(packed)) as mask:
         assert mask is packed
         assert model.config._attn_implementation == "sdpa"

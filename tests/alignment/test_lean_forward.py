@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from trl.trainer.utils import add_fused_lm_head
 
+from rlrf4rec.alignment.known_modules import KnownModules
 from rlrf4rec.alignment.lean_forward import lean_forward
 from rlrf4rec.alignment.lean_head import lean_head
 from rlrf4rec.alignment.models import load_base_model
@@ -64,7 +65,7 @@ def _gradients(model: PeftModel, context: AbstractContextManager[None]) -> Gradi
 def test_gradients_are_the_same(base_model: Path, dtype: torch.dtype, tolerance: float) -> None:
     """With an operation fewer for each of 14 matrices, which bfloat16 rounds once less."""
     model = _adapted(base_model, dtype)
-    ours, our_calls = _gradients(model, lean_forward(causal_model(model)))
+    ours, our_calls = _gradients(model, lean_forward(KnownModules(causal_model(model))))
     theirs, _ = _gradients(_adapted(base_model, dtype), nullcontext())
     _, their_calls = _gradients(_adapted(base_model, dtype), lean_head())
     for name, gradient in theirs.items():
@@ -79,7 +80,7 @@ def test_types_may_differ_without_autocast(base_model: Path) -> None:
     """A bfloat16 model with a float32 adapter, as a reference is read before training."""
     model = _adapted(base_model, torch.bfloat16).eval()
     plain = model(input_ids=IDS, labels=IDS, fused_lm_head=True)
-    with lean_forward(causal_model(model)):
+    with lean_forward(KnownModules(causal_model(model))):
         lean_outputs = model(input_ids=IDS, labels=IDS, fused_lm_head=True)
     torch.testing.assert_close(lean_outputs.loss, plain.loss, rtol=1e-2, atol=1e-2)
 
@@ -87,7 +88,7 @@ def test_types_may_differ_without_autocast(base_model: Path) -> None:
 def test_checkpointed_layers_do_the_same_twice(base_model: Path) -> None:
     """To the last bit: they run once inside the context, once outside."""
     model = _adapted(base_model, torch.bfloat16, checkpointing=True)
-    ours, our_calls = _gradients(model, lean_forward(causal_model(model)))
+    ours, our_calls = _gradients(model, lean_forward(KnownModules(causal_model(model))))
     plain = _adapted(base_model, torch.bfloat16, checkpointing=True)
     theirs, their_calls = _gradients(plain, lean_head())
     assert all(torch.equal(ours[name], gradient) for name, gradient in theirs.items())
@@ -97,7 +98,7 @@ def test_checkpointed_layers_do_the_same_twice(base_model: Path) -> None:
 def test_an_adapter_is_pefts_own_again_afterwards(base_model: Path) -> None:
     model = _adapted(base_model, torch.float32)
     layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
-    with pytest.raises(ZeroDivisionError), lean_forward(causal_model(model)):
+    with pytest.raises(ZeroDivisionError), lean_forward(KnownModules(causal_model(model))):
         assert all(layer.lora_variant for layer in layers)
         raise ZeroDivisionError
     assert not any(layer.lora_variant for layer in layers)

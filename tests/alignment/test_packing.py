@@ -207,6 +207,21 @@ class TestFlat:
         assert PackedBatch.of_pairs(*alone, torch.tensor([2])).plan_flat() is None
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_all_of_a_plan_goes_to_its_device(packed: bool) -> None:
+    """Also where no two rows share a prompt, and they stay as they are, without positions."""
+    rows = _batch()
+    if packed:
+        batch = PackedBatch.of_pairs(*rows, torch.tensor([2, 1]))
+    else:
+        batch = PackedBatch.of_rows(*(part[:2] for part in rows), torch.tensor([2, 1]))
+    plan = batch.plan_padded(torch.device("meta"))
+    tensors = [value for value in vars(plan).values() if isinstance(value, Tensor)]
+    assert len(tensors) == (7 if packed else 6)
+    assert all(value.is_meta for value in tensors)
+    assert not batch.plan_padded().input_ids.is_meta
+
+
 def test_scores_return_to_the_batch_layout() -> None:
     batch = _batch()
     plan = _plan_pairs(batch, torch.tensor([2, 1]))

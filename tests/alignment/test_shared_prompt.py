@@ -20,6 +20,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from rlrf4rec.alignment import attention, shared_prompt
 from rlrf4rec.alignment.models import load_base_model, load_plain_tokenizer
+from rlrf4rec.alignment.packing import PackedBatch
 from rlrf4rec.alignment.shared_prompt import AnswersOnlySFTTrainer, SharedPromptDPOTrainer
 from rlrf4rec.generation.packable import find_obstacle
 from rlrf4rec.say_once import say_once
@@ -225,6 +226,25 @@ def test_a_reference_reads_what_all_prompts_begin_with_once(
             assert policy == reference == policy_again == reference_again + 19
     _assert_equal(*first)
     _assert_equal(*steps)
+
+
+def test_a_batch_is_packed_once(
+    base_model: Path, pairs: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the policy and the reference; the next batch is another one."""
+    packed = []
+
+    def of_pairs(*batch: torch.Tensor) -> PackedBatch:
+        packed.append(batch[0])
+        return own(*batch)
+
+    own = PackedBatch.of_pairs
+    monkeypatch.setattr(PackedBatch, "of_pairs", of_pairs)
+    model = load_base_model(base_model, torch.float32)
+    trainer = _trainer(SharedPromptDPOTrainer, model, base_model, pairs, tmp_path)
+    for n_pairs in (3, 2):
+        _step(trainer, n_pairs)
+    assert [len(rows) for rows in packed] == [6, 4]
 
 
 def test_a_policy_is_evaluated_by_itself(

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from rlrf4rec.alignment.known_modules import KnownModules
 from rlrf4rec.alignment.scoring_plan import Branches, ScoringPlan
 
 NAME = "rlrf4rec_batched"
@@ -35,34 +36,35 @@ parameters."""
 _branches: ContextVar[Branches | None] = ContextVar("branches", default=None)
 
 
-def attends_in_batches(model: PreTrainedModel) -> bool:
+def attends_in_batches(modules: KnownModules) -> bool:
     """Whether the model attends by batched products in rows that are not too long."""
+    model = modules.model
     return (
         model.config.get_text_config()._attn_implementation == "sdpa"
         and model.device.type == "cpu"
-        and not model.is_gradient_checkpointing
+        and not modules.is_checkpointed
     )
 
 
-def runs_in_batches(model: PreTrainedModel, plan: ScoringPlan) -> bool:
+def runs_in_batches(modules: KnownModules, plan: ScoringPlan) -> bool:
     """Whether `batched_attention` runs this packed plan; only it knows a flat one's structure."""
     rows, _, width, keys = plan.attention_mask.shape
     stem = 0 if plan.branches is None else plan.branches.stem
-    return attends_in_batches(model) and rows * width * (stem + keys) <= MOST_SCORES
+    return attends_in_batches(modules) and rows * width * (stem + keys) <= MOST_SCORES
 
 
 @contextmanager
-def batched_attention(model: PreTrainedModel, plan: ScoringPlan) -> Iterator[Tensor]:
+def batched_attention(modules: KnownModules, plan: ScoringPlan) -> Iterator[Tensor]:
     """While open, the model attends by batched products, where these are faster.
 
     Args:
-        model: a causal language model whose attention takes any mask (`find_obstacle`).
+        modules: of a causal language model whose attention takes any mask (`find_obstacle`).
         plan: what it reads; a flat one only if `runs_in_batches`.
 
     Yields:
         The plan's mask as the model's attention takes it now.
     """
-    mask = plan.attention_mask
+    model, mask = modules.model, plan.attention_mask
     if mask.dim() == 2:
         # Rows that are not packed keep the attention they have.
         yield mask
@@ -73,7 +75,7 @@ def batched_attention(model: PreTrainedModel, plan: ScoringPlan) -> Iterator[Ten
         # Eager attention adds the mask to its scores.
         yield _additive(mask, model.dtype)
         return
-    if not runs_in_batches(model, plan):
+    if not runs_in_batches(modules, plan):
         yield mask
         return
     branches = plan.branches

@@ -10,30 +10,29 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from peft.helpers import disable_input_dtype_casting
 from peft.tuners.lora.layer import Linear, LoraLayer, LoraVariant
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from rlrf4rec.alignment.known_modules import KnownModules
 from rlrf4rec.alignment.lean_head import lean_head
 
 
 @contextmanager
-def lean_forward(model: PreTrainedModel, *, only_log_probs: bool = False) -> Iterator[None]:
+def lean_forward(modules: KnownModules, *, only_log_probs: bool = False) -> Iterator[None]:
     """While open, the model's fused head and its adapter compute the same and move less memory.
 
     Args:
-        model: a causal language model with TRL's fused head.
+        modules: of a causal language model with TRL's fused head.
         only_log_probs: whether nothing else of the head's outputs will be read.
     """
+    device = modules.model.device.type
     with ExitStack() as stack:
-        if model.device.type == "cpu":
+        if device == "cpu":
             stack.enter_context(lean_head(only_log_probs=only_log_probs))
-        if not model.is_gradient_checkpointing:
-            stack.enter_context(_single_sums(model))
-            # PEFT casts its inputs to float32, its weights' type, and autocast casts them back.
-            autocast = torch.is_autocast_enabled(model.device.type)
-            stack.enter_context(disable_input_dtype_casting(model, active=autocast))
+        if not modules.is_checkpointed:
+            stack.enter_context(_single_sums(modules))
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(_inputs_as_they_are(modules))
         yield
 
 
@@ -61,11 +60,11 @@ class _SingleSum(LoraVariant):
 
 
 @contextmanager
-def _single_sums(model: PreTrainedModel) -> Iterator[None]:
+def _single_sums(modules: KnownModules) -> Iterator[None]:
     # A variant is where PEFT lets an adapter compute otherwise.
     plain = [
         (layer, name)
-        for layer in model.modules()
+        for layer in modules.adapters
         if isinstance(layer, Linear)
         for name, up in layer.lora_B.items()
         if name not in layer.lora_variant and up.bias is None
@@ -77,3 +76,17 @@ def _single_sums(model: PreTrainedModel) -> Iterator[None]:
     finally:
         for layer, name in plain:
             del layer.lora_variant[name]
+
+
+@contextmanager
+def _inputs_as_they_are(modules: KnownModules) -> Iterator[None]:
+    # PEFT casts them to float32, its weights' type, and autocast casts them back. Its own
+    # `disable_input_dtype_casting` looks for the layers each time.
+    before = [layer.cast_input_dtype_enabled for layer in modules.adapters]
+    for layer in modules.adapters:
+        layer.cast_input_dtype_enabled = False
+    try:
+        yield
+    finally:
+        for layer, enabled in zip(modules.adapters, before, strict=True):
+            layer.cast_input_dtype_enabled = enabled

@@ -141,20 +141,27 @@ class PackedBatch:
         begins = lengths.tolist()
         return cls(input_ids, attention_mask, labels, begins, _sharing_a_prompt(input_ids, begins))
 
-    def plan_padded(self) -> ScoringPlan:
-        """A packed row for each prompt, padded to the longest; `unpacked` if no two share one."""
+    def plan_padded(self, device: torch.device | None = None) -> ScoringPlan:
+        """A packed row for each prompt, padded to the longest; `unpacked` if no two share one.
+
+        Args:
+            device: where the plan is to be; None: where the batch is.
+        """
+        device = device or self.unpacked.targets.device
         if len(self._rows) == len(self.unpacked.input_ids):
-            return self.unpacked
+            return self.unpacked.to(device)
         segments = self._padded([row.segments for row in self._rows], _PADDING)
-        return replace(
+        packed = replace(
             self.unpacked,
             # Any token will do for padding: nobody looks at it.
             input_ids=self._padded([row.tokens for row in self._rows]),
-            attention_mask=visibility(segments),
+            # Made there: it is the largest part by far.
+            attention_mask=visibility(segments.to(device)),
             position_ids=self._padded([row.positions for row in self._rows]),
             rows=self._predicted_in,
             columns=self._predicted_by,
         )
+        return packed.to(device)
 
     def plan_flat(self, known: KnownStem | None = None) -> ScoringPlan | None:
         """One row of all prompts behind what they begin with; None where they do not begin alike.

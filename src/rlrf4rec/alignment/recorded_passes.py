@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from rlrf4rec.alignment.known_modules import KnownModules
 from rlrf4rec.alignment.packing import visibility
 from rlrf4rec.cuda_graphs import Pool, can_record, new_pool, record, warm_up
 from rlrf4rec.say_once import say_once
@@ -38,17 +38,17 @@ class RecordedPasses:
     """Of one causal language model, whose weights stay where they are.
 
     Args:
-        model: with an adapter or without; on its device.
+        modules: of a model with an adapter or without, on its device.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
-        self._adapter = next((one for one in model.modules() if isinstance(one, LoraLayer)), None)
+    def __init__(self, modules: KnownModules) -> None:
+        self.modules, self.model = modules, modules.model
+        self._adapter = next(iter(modules.adapters), None)
         self._seen: Counter[object] = Counter()
         self._recorded: list[_Recording] = []
         self._room = _MOST_RECORDED
         # What a forward pass leaves for its backward pass must outlive the reference's pass.
-        self._pools = {gradients: new_pool(model.device) for gradients in (False, True)}
+        self._pools = {gradients: new_pool(self.model.device) for gradients in (False, True)}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -75,7 +75,7 @@ class RecordedPasses:
     def _applies(self) -> bool:
         return (
             can_record(self.model.device)
-            and not self.model.is_gradient_checkpointing
+            and not self.modules.is_checkpointed
             and self.model.config.get_text_config()._attn_implementation == "sdpa"
         )
 

@@ -5,8 +5,9 @@ Shape legend: see `packing`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from rlrf4rec.alignment.known_stem import KnownStem
@@ -65,6 +66,20 @@ class ScoringPlan:
     def pick(self, hidden_states: Tensor) -> Tensor:
         """The hidden states that predict the answers: ``[rows, columns, d]`` to ``[1, n, d]``."""
         return hidden_states[self.rows, self.columns].unsqueeze(0)
+
+    def to(self, device: torch.device) -> ScoringPlan:
+        """The same plan there."""
+        positions = self.position_ids
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            position_ids=None if positions is None else positions.to(device),
+            rows=self.rows.to(device),
+            columns=self.columns.to(device),
+            targets=self.targets.to(device),
+            scored=self.scored.to(device),
+        )
 
     def spread(self, scores: Tensor) -> Tensor:
         """Answer tokens' scores ``[1, n]`` in TRL's layout ``[2b, l - 1]``, zero elsewhere."""

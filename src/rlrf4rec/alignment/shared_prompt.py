@@ -31,6 +31,7 @@ from rlrf4rec.alignment.attention import (
     batched_attention,
     runs_in_batches,
 )
+from rlrf4rec.alignment.known_modules import KnownModules
 from rlrf4rec.alignment.known_stem import KnownStem
 from rlrf4rec.alignment.lean_forward import lean_forward
 from rlrf4rec.alignment.packing import PackedBatch, prompt_lengths, shared_prompt_lengths
@@ -75,6 +76,7 @@ class SharedPromptDPOTrainer(DPOTrainer):
     def _shared_prompts(self, unchanging: KnownStem | None) -> Iterator[None]:
         with ExitStack() as stack:
             of_policy = unchanging if self.ref_model is None else None
+            stack.enter_context(self._passes.modules.quick_switches(self.model))
             stack.enter_context(share_prompts(self._passes, of_policy))
             if self.ref_model is not None:
                 stack.enter_context(share_prompts(self._ref_passes, unchanging))
@@ -82,11 +84,12 @@ class SharedPromptDPOTrainer(DPOTrainer):
 
     @cached_property
     def _passes(self) -> RecordedPasses:
-        return RecordedPasses(causal_model(self.model))
+        return RecordedPasses(KnownModules(causal_model(self.model)))
 
     @cached_property
     def _ref_passes(self) -> RecordedPasses:
-        return RecordedPasses(causal_model(self.accelerator.unwrap_model(self.ref_model)))
+        model = causal_model(self.accelerator.unwrap_model(self.ref_model))
+        return RecordedPasses(KnownModules(model))
 
 
 class AnswersOnlySFTTrainer(SFTTrainer):
@@ -102,7 +105,7 @@ class AnswersOnlySFTTrainer(SFTTrainer):
 
     @cached_property
     def _passes(self) -> RecordedPasses:
-        return RecordedPasses(causal_model(self.model))
+        return RecordedPasses(KnownModules(causal_model(self.model)))
 
 
 def causal_model(model: nn.Module | None) -> PreTrainedModel:
@@ -122,19 +125,17 @@ def share_prompts(passes: RecordedPasses, unchanging: KnownStem | None) -> Itera
         unchanging: given where calls without gradients are a reference's: what all of its prompts
             begin with is kept there and read once, and only log-probabilities are asked of it.
     """
-    model = passes.model
+    modules, packer = passes.modules, _PairPacker()
 
     def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
-        lengths = shared_prompt_lengths(input_ids, attention_mask, labels)
-        obstacle = find_obstacle(model, input_ids.shape[1])
-        if lengths is None:
-            obstacle = "the two rows of a pair do not start with the same prompt"
-        if obstacle is not None or lengths is None:
+        obstacle = find_obstacle(passes.model, input_ids.shape[1])
+        batch = packer.pack(input_ids, attention_mask, labels) if obstacle is None else None
+        if batch is None:
+            obstacle = obstacle or "the two rows of a pair do not start with the same prompt"
             say_once(f"DPO runs without shared prompts, which is slower: {obstacle}.")
             return plan_answers(input_ids, attention_mask, labels)
-        batch = PackedBatch.of_pairs(input_ids, attention_mask, labels, lengths)
         known = unchanging if of_reference() else None
-        return _flat(model, batch, known) or batch.plan_padded()
+        return _flat(modules, batch, known) or batch.plan_padded(input_ids.device)
 
     def of_reference() -> bool:
         return unchanging is not None and not torch.is_grad_enabled()
@@ -153,24 +154,50 @@ def score_answers_only(passes: RecordedPasses) -> Iterator[None]:
     Args:
         passes: of a causal language model with TRL's fused head, kept as long as its calls go on.
     """
-    model = passes.model
+    modules = passes.modules
 
     def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
-        lengths = prompt_lengths(input_ids, attention_mask, labels)
-        if lengths is None or find_obstacle(model, input_ids.shape[1]) is not None:
+        rows = _in_host_memory(input_ids, attention_mask, labels)
+        lengths = prompt_lengths(*rows)
+        if lengths is None or find_obstacle(passes.model, input_ids.shape[1]) is not None:
             return plan_answers(input_ids, attention_mask, labels)
-        batch = PackedBatch.of_rows(input_ids, attention_mask, labels, lengths)
-        return _flat(model, batch) or batch.plan_padded()
+        batch = PackedBatch.of_rows(*rows, lengths)
+        return _flat(modules, batch) or batch.plan_padded(input_ids.device)
 
     with _planned_forward(passes, plan):
         yield
 
 
 def _flat(
-    model: PreTrainedModel, batch: PackedBatch, known: KnownStem | None = None
+    modules: KnownModules, batch: PackedBatch, known: KnownStem | None = None
 ) -> ScoringPlan | None:
-    plan = batch.plan_flat(known) if attends_in_batches(model) else None
-    return plan if plan is not None and runs_in_batches(model, plan) else None
+    plan = batch.plan_flat(known) if attends_in_batches(modules) else None
+    return plan if plan is not None and runs_in_batches(modules, plan) else None
+
+
+class _PairPacker:
+    """Packs a batch of pairs once: the policy reads it, and then the reference."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+        self._packed: PackedBatch | None = None
+
+    def pack(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> PackedBatch | None:
+        """See `_in_host_memory`; None where packing does not hold."""
+        batch = (input_ids, attention_mask, labels)
+        if self._last is None or any(a is not b for a, b in zip(self._last, batch, strict=True)):
+            self._last = batch
+            rows = _in_host_memory(*batch)
+            lengths = shared_prompt_lengths(*rows)
+            self._packed = None if lengths is None else PackedBatch.of_pairs(*rows, lengths)
+        return self._packed
+
+
+def _in_host_memory(
+    input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    # Packing asks many small questions, and each would wait for all of a GPU's work.
+    return input_ids.cpu(), attention_mask.cpu(), labels.cpu()
 
 
 @contextmanager
@@ -195,8 +222,8 @@ def _planned_forward(
         if not plannable:
             return own_forward(*args, **kwargs)
         plan = make_plan(kwargs["input_ids"], kwargs["attention_mask"], kwargs.pop("labels"))
-        with lean_forward(model, only_log_probs=only_log_probs()), passes.in_use():
-            return _run(model, own_forward, plan, kwargs)
+        with lean_forward(passes.modules, only_log_probs=only_log_probs()), passes.in_use():
+            return _run(passes.modules, own_forward, plan, kwargs)
 
     model.forward = forward
     try:
@@ -205,7 +232,7 @@ def _planned_forward(
         model.forward = own_forward
 
 
-def _run(model: PreTrainedModel, own_forward: Any, plan: ScoringPlan, kwargs: Any) -> ModelOutput:
+def _run(modules: KnownModules, own_forward: Any, plan: ScoringPlan, kwargs: Any) -> ModelOutput:
     """One call of TRL's fused forward along `plan`, its scores spread into TRL's layout."""
     kwargs["input_ids"] = plan.input_ids
     if plan.position_ids is not None:
@@ -217,9 +244,9 @@ def _run(model: PreTrainedModel, own_forward: Any, plan: ScoringPlan, kwargs: An
 
     # TRL's forward runs the backbone and then its head; between the two, this hook leaves the head
     # only the hidden states that predict answers.
-    hook = model.base_model.register_forward_hook(keep_predictors)
+    hook = modules.model.base_model.register_forward_hook(keep_predictors)
     try:
-        with batched_attention(model, plan) as mask:
+        with batched_attention(modules, plan) as mask:
             kwargs["attention_mask"] = mask
             outputs = own_forward(**kwargs, shift_labels=plan.targets.unsqueeze(0))
     finally:
