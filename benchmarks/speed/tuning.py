@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import datasets
 import polars as pl
@@ -25,7 +25,7 @@ from transformers import (
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from rlrf4rec.alignment import tune
+from rlrf4rec.alignment import StepReport, tune
 from rlrf4rec.alignment.models import new_adapter
 from rlrf4rec.config import AlignmentConfig
 from speed.device import Device
@@ -173,10 +173,20 @@ def tune_ours(pairs: pl.DataFrame, tuning: Tuning) -> tuple[list[float], float]:
     ends: list[float] = []
     losses: list[float] = []
 
-    def on_step(report: Any) -> None:
-        finish(tuning.device.name)
+    def on_step(report: StepReport) -> None:
         ends.append(time.perf_counter())
         losses.append(report.loss)
+
+    make_steps(pairs, tuning, on_step)
+    return losses, tuning.rate(ends)
+
+
+def make_steps(pairs: pl.DataFrame, tuning: Tuning, on_step: Callable[[StepReport], None]) -> None:
+    """Our tuning; ``on_step`` is called when all of a step's work is done."""
+
+    def when_done(report: StepReport) -> None:
+        finish(tuning.device.name)
+        on_step(report)
 
     with TemporaryDirectory() as folder:
         tune(
@@ -187,9 +197,8 @@ def tune_ours(pairs: pl.DataFrame, tuning: Tuning) -> tuple[list[float], float]:
             seed=0,
             output=Path(folder),
             device=tuning.device.name,
-            on_step=on_step,
+            on_step=when_done,
         )
-    return losses, tuning.rate(ends)
 
 
 def _tune_theirs(pairs: pl.DataFrame, tuning: Tuning) -> tuple[list[float], float]:
