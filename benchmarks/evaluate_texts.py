@@ -4,8 +4,9 @@
 
 `rlrf4rec evaluate` keeps to the recommenders that rewarded the texts; this takes texts and rewards
 as they lie in RUN, trains and tests every recommender anew under RUN's config.yaml with the given
-changes, and writes FOLDER/results.json. With names of systems it takes these alone, and `id`, from
-which all others start. Finished trainings are kept: run it again to go on, also with other names.
+changes, and writes FOLDER/results.json and config.yaml. With names of systems it takes these alone,
+and `id`, from which all others start. Finished trainings are kept: run it again to go on, also with
+other names.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.results import write_results
 from rlrf4rec.progress import Silent
+from rlrf4rec.running import remember
 from rlrf4rec.stages.evaluating import evaluate
 from rlrf4rec.stages.trail import Round, Trail
 from rlrf4rec.stages.world import open_world
@@ -35,6 +37,7 @@ def main(run: Path, folder: Path, systems: Collection[str] | None, overrides: li
     workspace = Workspace(folder)
     with workspace.lock():
         world = open_world(load_config(run / "config.yaml", overrides), workspace, _Names())
+        remember(world.config, folder)
         evaluation = evaluate(world, finished_rounds(run, world.folds.policies), systems)
         write_results(folder / "results.json", evaluation.results)
 

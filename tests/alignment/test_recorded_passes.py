@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rlrf4rec.alignment import TuningCurve, attention, recorded_passes, shared_prompt, tune
-from rlrf4rec.alignment.known_modules import KnownModules
 from rlrf4rec.alignment.models import load_base_model
 from rlrf4rec.config import AlignmentConfig
 from rlrf4rec.cuda_graphs import Work, record
@@ -97,7 +96,7 @@ def test_a_recorded_shape_serves_batches_that_are_a_little_smaller(
     monkeypatch.setattr(recorded_passes, "_ROWS", 1)
     monkeypatch.setattr(recorded_passes, "_WIDTH", 1)
     model = load_base_model(base_model, torch.float32)
-    passes = recorded_passes.RecordedPasses(KnownModules(model))
+    passes = recorded_passes.RecordedPasses(model)
     counts = []
     for width in (20, 20, 18, 10, 10):
         ids = torch.arange(2 * width).view(2, width)

@@ -55,6 +55,19 @@ class KnownModules:
         return _quick_switches(wrapper, self.adapters)
 
 
+@contextmanager
+def set_in_all(layers: list[LoraLayer], name: str, value: bool) -> Iterator[None]:
+    """While open, an attribute of each layer has this value."""
+    before = [getattr(layer, name) for layer in layers]
+    for layer in layers:
+        setattr(layer, name, value)
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            setattr(layer, name, own)
+
+
 def _has_switches(layer: nn.Module) -> bool:
     # PEFT has public ones for reading only.
     return isinstance(layer, LoraLayer) and all(
@@ -65,16 +78,8 @@ def _has_switches(layer: nn.Module) -> bool:
 @contextmanager
 def _quick_switches(wrapper: PeftModel, layers: list[LoraLayer]) -> Iterator[None]:
     # PEFT's own methods also look whether all layers agree, and go through all weights.
-    @contextmanager
-    def disable_adapter() -> Iterator[None]:
-        before = [layer.disable_adapters for layer in layers]
-        for layer in layers:
-            layer._disable_adapters = True
-        try:
-            yield
-        finally:
-            for layer, disabled in zip(layers, before, strict=True):
-                layer._disable_adapters = disabled
+    def disable_adapter() -> AbstractContextManager[None]:
+        return set_in_all(layers, "_disable_adapters", True)
 
     def set_adapter(adapter_name: str) -> None:
         for layer in layers:

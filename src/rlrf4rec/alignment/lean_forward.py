@@ -13,7 +13,7 @@ import torch
 from peft.tuners.lora.layer import Linear, LoraLayer, LoraVariant
 from torch import Tensor, nn
 
-from rlrf4rec.alignment.known_modules import KnownModules
+from rlrf4rec.alignment.known_modules import KnownModules, set_in_all
 from rlrf4rec.alignment.lean_head import lean_head
 
 
@@ -32,7 +32,10 @@ def lean_forward(modules: KnownModules, *, only_log_probs: bool = False) -> Iter
         if not modules.is_checkpointed:
             stack.enter_context(_single_sums(modules))
             if torch.is_autocast_enabled(device):
-                stack.enter_context(_inputs_as_they_are(modules))
+                # PEFT casts its inputs to float32, its weights' type, and autocast casts them back.
+                # Its own `disable_input_dtype_casting` looks for the layers each time.
+                as_they_are = set_in_all(modules.adapters, "cast_input_dtype_enabled", False)
+                stack.enter_context(as_they_are)
         yield
 
 
@@ -76,17 +79,3 @@ def _single_sums(modules: KnownModules) -> Iterator[None]:
     finally:
         for layer, name in plain:
             del layer.lora_variant[name]
-
-
-@contextmanager
-def _inputs_as_they_are(modules: KnownModules) -> Iterator[None]:
-    # PEFT casts them to float32, its weights' type, and autocast casts them back. Its own
-    # `disable_input_dtype_casting` looks for the layers each time.
-    before = [layer.cast_input_dtype_enabled for layer in modules.adapters]
-    for layer in modules.adapters:
-        layer.cast_input_dtype_enabled = False
-    try:
-        yield
-    finally:
-        for layer, enabled in zip(modules.adapters, before, strict=True):
-            layer.cast_input_dtype_enabled = enabled

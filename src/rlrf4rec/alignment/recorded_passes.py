@@ -38,17 +38,18 @@ class RecordedPasses:
     """Of one causal language model, whose weights stay where they are.
 
     Args:
-        modules: of a model with an adapter or without, on its device.
+        model: with an adapter or without; on its device, and none of its modules will be replaced.
     """
 
-    def __init__(self, modules: KnownModules) -> None:
-        self.modules, self.model = modules, modules.model
-        self._adapter = next(iter(modules.adapters), None)
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.modules = KnownModules(model)
+        self._adapter = next(iter(self.modules.adapters), None)
         self._seen: Counter[object] = Counter()
         self._recorded: list[_Recording] = []
         self._room = _MOST_RECORDED
         # What a forward pass leaves for its backward pass must outlive the reference's pass.
-        self._pools = {gradients: new_pool(self.model.device) for gradients in (False, True)}
+        self._pools = {gradients: new_pool(model.device) for gradients in (False, True)}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

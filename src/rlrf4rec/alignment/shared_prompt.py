@@ -84,12 +84,11 @@ class SharedPromptDPOTrainer(DPOTrainer):
 
     @cached_property
     def _passes(self) -> RecordedPasses:
-        return RecordedPasses(KnownModules(causal_model(self.model)))
+        return RecordedPasses(causal_model(self.model))
 
     @cached_property
     def _ref_passes(self) -> RecordedPasses:
-        model = causal_model(self.accelerator.unwrap_model(self.ref_model))
-        return RecordedPasses(KnownModules(model))
+        return RecordedPasses(causal_model(self.accelerator.unwrap_model(self.ref_model)))
 
 
 class AnswersOnlySFTTrainer(SFTTrainer):
@@ -105,7 +104,7 @@ class AnswersOnlySFTTrainer(SFTTrainer):
 
     @cached_property
     def _passes(self) -> RecordedPasses:
-        return RecordedPasses(KnownModules(causal_model(self.model)))
+        return RecordedPasses(causal_model(self.model))
 
 
 def causal_model(model: nn.Module | None) -> PreTrainedModel:
@@ -157,9 +156,11 @@ def score_answers_only(passes: RecordedPasses) -> Iterator[None]:
     modules = passes.modules
 
     def plan(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> ScoringPlan:
+        if find_obstacle(passes.model, input_ids.shape[1]) is not None:
+            return plan_answers(input_ids, attention_mask, labels)
         rows = _in_host_memory(input_ids, attention_mask, labels)
         lengths = prompt_lengths(*rows)
-        if lengths is None or find_obstacle(passes.model, input_ids.shape[1]) is not None:
+        if lengths is None:
             return plan_answers(input_ids, attention_mask, labels)
         batch = PackedBatch.of_rows(*rows, lengths)
         return _flat(modules, batch) or batch.plan_padded(input_ids.device)
