@@ -21,7 +21,10 @@ def _texts(*rows: Row) -> pl.DataFrame:
         "ndcg": pl.Float64, "log_likelihood": pl.Float64,
     }  # fmt: skip
     frame = pl.DataFrame(list(rows), schema=schema, orient="row")
-    return frame.with_columns(("prompt of " + pl.col("user").cast(pl.String)).alias("prompt"))
+    return frame.with_columns(
+        ("prompt of " + pl.col("user").cast(pl.String)).alias("prompt"),
+        pl.lit(0.0, dtype=pl.Float32).alias("repetition"),
+    )
 
 
 def _config(
@@ -68,6 +71,22 @@ class TestBestAgainstWorst:
             (0, 3, "formed, too", True, 0.5, -2.5),
         )
         assert _chosen(choose_pairs(texts, _config(), None)) == [(0, "formed", "malformed worst")]
+
+    def test_a_text_that_repeats_itself_is_not_chosen(self) -> None:
+        """0.3 of a text's words may be said again: the best one at most that is chosen."""
+        texts = _texts(
+            (0, 0, "best", True, 0.9, -1.0),
+            (0, 1, "second", True, 0.8, -1.2),
+            (0, 2, "third", True, 0.7, -1.4),
+            (0, 3, "worst", True, 0.1, -3.0),
+        ).with_columns(pl.Series("repetition", [0.4, 0.3, 0.0, 0.4], dtype=pl.Float32))
+        chosen = {
+            bound: choose_pairs(
+                texts, _config().model_copy(update={"max_repetition": bound}), None
+            )["chosen"].to_list()
+            for bound in (0.5, 0.3, 0.2)
+        }
+        assert chosen == {0.5: ["best"], 0.3: ["second"], 0.2: ["third"]}
 
     def test_with_structure_off_the_best_is_chosen_whatever_its_form(self) -> None:
         texts = _texts(
@@ -170,7 +189,7 @@ class TestSeveralPairsAUser:
 
     def test_random_pairs_are_as_many(self) -> None:
         pairs = choose_pairs(self.TEXTS, _config(), None, pairs_per_user=2)
-        random = choose_random_pairs(self.TEXTS, pairs, seed=0)
+        random = choose_random_pairs(self.TEXTS, pairs, _config(), seed=0)
         assert random.height == 2
         assert set(random["chosen"]) < {"a", "c", "d"}
         assert not set(random["chosen"]) & set(random["rejected"])
@@ -225,7 +244,7 @@ class TestRandomPairs:
     PAIRS = choose_pairs(TEXTS, _config(), None)
 
     def test_same_users_same_form(self) -> None:
-        found = choose_random_pairs(self.TEXTS, self.PAIRS.head(40), 0)
+        found = choose_random_pairs(self.TEXTS, self.PAIRS.head(40), _config(), 0)
         assert found["user"].to_list() == self.PAIRS.head(40)["user"].to_list()
         assert dict(found.schema) == PAIR_SCHEMA
         assert found["prompt"].to_list() == self.PAIRS.head(40)["prompt"].to_list()
@@ -238,12 +257,22 @@ class TestRandomPairs:
     def test_with_structure_off_a_malformed_text_may_be_chosen(self) -> None:
         """Sample 2 is the malformed one."""
         for structure, expected in ((True, False), (False, True)):
-            found = choose_random_pairs(self.TEXTS, self.PAIRS, 0, structure=structure)
+            config = RewardConfig(structure=structure)
+            found = choose_random_pairs(self.TEXTS, self.PAIRS, config, 0)
             assert found["chosen"].str.ends_with("/2").any() is expected
+
+    def test_a_text_that_repeats_itself_is_not_chosen(self) -> None:
+        """Samples 0 and 1 do: only 3 and 4, the other well-formed ones, may be chosen."""
+        said = (pl.col("sample") < 2).cast(pl.Float32) * 0.4
+        texts = self.TEXTS.with_columns(said.alias("repetition"))
+        config = RewardConfig(max_repetition=0.3)
+        found = choose_random_pairs(texts, self.PAIRS, config, 0)
+        assert set(found["chosen"].str.slice(-1)) == {"3", "4"}
+        assert set(found["rejected"].str.slice(-1)) == {"0", "1", "2", "3", "4"}
 
     def test_rewards_are_not_looked_at(self) -> None:
         """Rewards in any other order, or none at all, change nothing."""
-        expected = choose_random_pairs(self.TEXTS, self.PAIRS, 0)
+        expected = choose_random_pairs(self.TEXTS, self.PAIRS, _config(), 0)
         turned = self.TEXTS.with_columns(
             pl.col("ndcg").shuffle(seed=1), -pl.col("log_likelihood").shuffle(seed=2)
         )
@@ -252,34 +281,34 @@ class TestRandomPairs:
             pl.lit(None, dtype=pl.Float64).alias("log_likelihood"),
         )
         for texts in (turned, blind):
-            assert choose_random_pairs(texts, self.PAIRS, 0).equals(expected)
+            assert choose_random_pairs(texts, self.PAIRS, _config(), 0).equals(expected)
 
     def test_better_texts_are_not_preferred(self) -> None:
         """The chosen one is the better one in about half of 60 pairs; by feedback in all."""
-        found = choose_random_pairs(self.TEXTS, self.PAIRS, 0)
+        found = choose_random_pairs(self.TEXTS, self.PAIRS, _config(), 0)
         better = (found["chosen"].str.slice(-1) > found["rejected"].str.slice(-1)).sum()
         assert 15 < better < 45
 
     def test_chosen_is_well_formed_rejected_is_anything(self) -> None:
-        found = choose_random_pairs(self.TEXTS, self.PAIRS, 0)
+        found = choose_random_pairs(self.TEXTS, self.PAIRS, _config(), 0)
         assert set(found["chosen"].str.slice(-1)) == {"0", "1", "3", "4"}
         assert set(found["rejected"].str.slice(-1)) == {"0", "1", "2", "3", "4"}
 
     def test_seeded(self) -> None:
-        first = choose_random_pairs(self.TEXTS, self.PAIRS, 0)
-        assert choose_random_pairs(self.TEXTS, self.PAIRS, 0).equals(first)
-        assert not choose_random_pairs(self.TEXTS, self.PAIRS, 1).equals(first)
+        first = choose_random_pairs(self.TEXTS, self.PAIRS, _config(), 0)
+        assert choose_random_pairs(self.TEXTS, self.PAIRS, _config(), 0).equals(first)
+        assert not choose_random_pairs(self.TEXTS, self.PAIRS, _config(), 1).equals(first)
 
     def test_a_users_pair_does_not_depend_on_others_or_on_order(self) -> None:
-        whole = choose_random_pairs(self.TEXTS, self.PAIRS, 0)
+        whole = choose_random_pairs(self.TEXTS, self.PAIRS, _config(), 0)
         shuffled = self.TEXTS.sample(fraction=1.0, shuffle=True, seed=1)
-        assert choose_random_pairs(shuffled, self.PAIRS, 0).equals(whole)
+        assert choose_random_pairs(shuffled, self.PAIRS, _config(), 0).equals(whole)
         some = self.PAIRS.filter(pl.col("user") % 7 == 3)
         expected = whole.filter(pl.col("user") % 7 == 3)
-        assert choose_random_pairs(self.TEXTS, some, 0).equals(expected)
+        assert choose_random_pairs(self.TEXTS, some, _config(), 0).equals(expected)
 
     def test_nobody(self) -> None:
-        found = choose_random_pairs(self.TEXTS, self.PAIRS.head(0), 0)
+        found = choose_random_pairs(self.TEXTS, self.PAIRS.head(0), _config(), 0)
         assert dict(found.schema) == PAIR_SCHEMA
         assert found.height == 0
 
@@ -293,4 +322,4 @@ class TestRandomPairs:
             (2, 1, " ", True, 0.5, -1.0),
         )
         users = pl.DataFrame({"user": [0, 1, 2]}, schema={"user": pl.Int32})
-        assert choose_random_pairs(texts, users, 0).height == 0
+        assert choose_random_pairs(texts, users, _config(), 0).height == 0

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from rlrf4rec.config import AlignmentConfig, RewardConfig
-from rlrf4rec.stages.rewarding import choose
+from rlrf4rec.stages.rewarding import _choice_settings, choose
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage
 
@@ -29,6 +29,7 @@ def stages(world: World) -> tuple[Stage, Stage, pl.DataFrame]:
                 f"{world.template.first_words}{SAID[row % len(SAID)]}" for row in range(len(users))
             ],
             "structure_ok": True,
+            "repetition": 0.0,
             "ndcg": 0.5,
             "n_lists": 4,
             **dict.fromkeys(
@@ -106,3 +107,9 @@ def test_a_seed_of_its_own_draws_other_pairs_of_the_same_texts(
     assert drawn[None] == drawn[own] != drawn[other]
     assert keys[None] == keys[own]
     assert not {*keys[own]} & {*keys[other]}
+
+
+def test_another_bound_on_repetition_is_another_choice() -> None:
+    """The default is left out of the key, so that stages from before it could be set stay valid."""
+    assert "max_repetition" not in _choice_settings(RewardConfig())
+    assert _choice_settings(RewardConfig(max_repetition=0.3))["max_repetition"] == 0.3

@@ -127,6 +127,13 @@ class RewardConfig(Section):
     structure: bool = Field(
         True, description="only a well-formed text may be chosen (structure alignment)"
     )
+    max_repetition: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="with structure: share of a chosen text's words that may be said before in it "
+        "(ours); no well-formed text has more than 0.5",
+    )
     margin: float = Field(0.05, ge=0, description="smallest best-minus-worst that gives a pair")
 
 

@@ -1,8 +1,8 @@
 """Step 4: the best and the worst of a user's N texts become a preference pair.
 
 A malformed text may be rejected, never chosen, so that DPO teaches form and content together
-(docs/concepts/method.md). A user whose best and worst differ by less than the margin gives
-no pair: the difference would be noise.
+(docs/concepts/method.md); nor may one that repeats itself more than is allowed. A user whose best
+and worst differ by less than the margin gives no pair: the difference would be noise.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def choose_pairs(
 
     Args:
         texts: one row a text: ``user``, ``sample``, ``prompt``, ``completion``, ``structure_ok``,
-            ``ndcg``, ``log_likelihood`` (null where not scored); also ``estimate``, what the texts
-            are compared by, unless ``config.choose_by`` is ``measured``.
-        config: the metric to choose by (the other one breaks ties), the margin, and whether the
-            chosen text must be well-formed.
+            ``repetition``, ``ndcg``, ``log_likelihood`` (null where not scored); also ``estimate``,
+            what the texts are compared by, unless ``config.choose_by`` is ``measured``.
+        config: the metric to choose by (the other one breaks ties), the margin, and what form the
+            chosen text must have.
         max_pairs: keep the pairs of a random sample of users, no more than this many; None keeps
             all. The widest differences belong to users of extreme taste, and an LLM tuned on these
             alone writes everybody's text for them.
@@ -58,20 +58,19 @@ def choose_pairs(
         first, second = "estimate", first
     scored = said.drop_nulls([first, second]).with_columns(pl.col(first).alias("reward"))
     worst_first = scored.sort("user", first, second, "sample")
-    fit = pl.col("structure_ok") if config.structure else pl.lit(True)
     pairs = _join(
-        _numbered(worst_first.reverse().filter(fit), pairs_per_user),
+        _numbered(worst_first.reverse().filter(_may_be_chosen(config)), pairs_per_user),
         _numbered(worst_first, pairs_per_user),
     ).filter(pl.col("chosen_reward") - pl.col("rejected_reward") >= config.margin)
     return _sample(pairs, max_pairs, seed)
 
 
 def choose_random_pairs(
-    texts: pl.DataFrame, pairs: pl.DataFrame, seed: int, *, structure: bool = True
+    texts: pl.DataFrame, pairs: pl.DataFrame, config: RewardConfig, seed: int
 ) -> pl.DataFrame:
     """The control: for the users of ``pairs``, a pair chosen without looking at rewards.
 
-    With ``structure`` the chosen texts are still well-formed: only the recommender's feedback is
+    The chosen texts have the form that ``config`` asks for: only the recommender's feedback is
     taken away. A user has as many pairs as in ``pairs``, or as many as there are texts for.
     """
     wanted = dict(pairs.group_by("user").len().iter_rows())
@@ -83,7 +82,7 @@ def choose_random_pairs(
         said = rows.filter(pl.col("completion").str.strip_chars() != "")
         order = said.sort("sample")[rng.permutation(said.height)]
         n_pairs = wanted[user[0]]
-        formed = order.filter(pl.col("structure_ok") if structure else pl.lit(True)).head(n_pairs)
+        formed = order.filter(_may_be_chosen(config)).head(n_pairs)
         others = order.filter(~pl.col("completion").is_in(formed["completion"].implode()))
         if formed.height and others.height:
             both = (_numbered(_unrewarded(some), n_pairs) for some in (formed, others))
@@ -91,6 +90,13 @@ def choose_random_pairs(
     if not parts:
         return pl.DataFrame(schema=PAIR_SCHEMA)
     return pl.concat(parts).sort("user", maintain_order=True)
+
+
+def _may_be_chosen(config: RewardConfig) -> pl.Expr:
+    """Whether a text has the form that a chosen one must have."""
+    if not config.structure:
+        return pl.lit(True)
+    return pl.col("structure_ok") & (pl.col("repetition") <= config.max_repetition)
 
 
 def _numbered(texts: pl.DataFrame, most: int) -> pl.DataFrame:

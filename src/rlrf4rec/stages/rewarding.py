@@ -109,9 +109,7 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
             texts, config.reward, alignment.max_pairs, config.tuning_seed, pairs_per_user=n_pairs
         )
         if random:
-            pairs = choose_random_pairs(
-                texts, pairs, config.tuning_seed, structure=config.reward.structure
-            )
+            pairs = choose_random_pairs(texts, pairs, config.reward, config.tuning_seed)
         writer.write_frame("pairs.parquet", pairs)
 
     settings = {
@@ -128,7 +126,10 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
 
 
 def _choice_settings(reward: RewardConfig) -> dict[str, object]:
-    settings: dict[str, object] = reward.model_dump(exclude={"choose_by"})
+    settings: dict[str, object] = reward.model_dump(exclude={"choose_by", "max_repetition"})
+    if reward.max_repetition != RewardConfig().max_repetition:
+        # Left out at the default, so that runs from before it could be set stay valid.
+        settings["max_repetition"] = reward.max_repetition
     if reward.choose_by == "expected":
         return {**settings, "choose_by": "expected"}
     # A flag said this before there was a third way; with it, runs of that time stay valid.
