@@ -73,7 +73,7 @@ class TestBestAgainstWorst:
         assert _chosen(choose_pairs(texts, _config(), None)) == [(0, "formed", "malformed worst")]
 
     def test_a_text_that_repeats_itself_is_not_chosen(self) -> None:
-        """0.3 of a text's words may be said again: the best one at most that is chosen."""
+        """The best of the texts within the bound is chosen; the worst is rejected in any case."""
         texts = _texts(
             (0, 0, "best", True, 0.9, -1.0),
             (0, 1, "second", True, 0.8, -1.2),

@@ -130,9 +130,9 @@ class RewardConfig(Section):
     max_repetition: float = Field(
         0.5,
         ge=0,
-        le=1,
+        le=0.5,
         description="with structure: share of a chosen text's words that may be said before in it "
-        "(ours); no well-formed text has more than 0.5",
+        "(ours); more than 0.5 is malformed",
     )
     margin: float = Field(0.05, ge=0, description="smallest best-minus-worst that gives a pair")
 
