@@ -28,9 +28,13 @@ def _texts(*rows: Row) -> pl.DataFrame:
 
 
 def _config(
-    metric: Literal["ndcg", "log_likelihood"] = "log_likelihood", margin: float = 0.02
+    metric: Literal["ndcg", "log_likelihood"] = "log_likelihood",
+    margin: float = 0.02,
+    max_repetition: float = 0.5,
 ) -> RewardConfig:
-    return RewardConfig(metric=metric, margin=margin, choose_by="measured")
+    return RewardConfig(
+        metric=metric, margin=margin, max_repetition=max_repetition, choose_by="measured"
+    )
 
 
 def _chosen(pairs: pl.DataFrame) -> list[tuple[int, str, str]]:
@@ -81,9 +85,7 @@ class TestBestAgainstWorst:
             (0, 3, "worst", True, 0.1, -3.0),
         ).with_columns(pl.Series("repetition", [0.4, 0.3, 0.0, 0.4], dtype=pl.Float32))
         chosen = {
-            bound: choose_pairs(
-                texts, _config().model_copy(update={"max_repetition": bound}), None
-            )["chosen"].to_list()
+            bound: choose_pairs(texts, _config(max_repetition=bound), None)["chosen"].to_list()
             for bound in (0.5, 0.3, 0.2)
         }
         assert chosen == {0.5: ["best"], 0.3: ["second"], 0.2: ["third"]}

@@ -15,6 +15,7 @@ from rlrf4rec.config.data import (
 )
 from rlrf4rec.config.loading import load_config, parse_config
 from rlrf4rec.config.method import (
+    MAX_REPETITION,
     AlignmentConfig,
     GenerationConfig,
     KnowledgeConfig,
@@ -28,6 +29,7 @@ from rlrf4rec.config.sections import Backbone, Count, ListKind, Section, Share
 from rlrf4rec.config.whole import Config, EvaluationConfig, MachineConfig
 
 __all__ = [
+    "MAX_REPETITION",
     "AlignmentConfig",
     "AmazonConfig",
     "Backbone",

@@ -106,6 +106,10 @@ class RecommenderConfig(Section):
     )
 
 
+MAX_REPETITION = 0.5
+"""Share of a well-formed text's words that may be said before in it (ours)."""
+
+
 class RewardConfig(Section):
     """Steps 3 and 4: the recommender's feedback and the choice of pairs."""
 
@@ -128,11 +132,11 @@ class RewardConfig(Section):
         True, description="only a well-formed text may be chosen (structure alignment)"
     )
     max_repetition: float = Field(
-        0.5,
+        MAX_REPETITION,
         ge=0,
-        le=0.5,
+        le=MAX_REPETITION,
         description="with structure: share of a chosen text's words that may be said before in it "
-        "(ours); more than 0.5 is malformed",
+        f"(ours); more than {MAX_REPETITION} is malformed",
     )
     margin: float = Field(0.05, ge=0, description="smallest best-minus-worst that gives a pair")
 

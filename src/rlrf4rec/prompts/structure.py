@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rlrf4rec.config import MAX_REPETITION
 from rlrf4rec.prompts.items import first_repeat, line_items
 from rlrf4rec.prompts.templates import LineForm, Template
 
 MAX_LINE_CHARACTERS = 240
-MAX_REPETITION = 0.5
 MIN_LATIN_SHARE = 0.9
 
 _WORD = re.compile(r"[^\W_]+")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from rlrf4rec.config import RewardConfig
+from rlrf4rec.config import MAX_REPETITION, RewardConfig
 from rlrf4rec.feedback import (
     RewardModels,
     choose_pairs,
@@ -127,7 +127,7 @@ def choose(world: World, name: str, rewards: Stage, prompts: Stage, *, random: b
 
 def _choice_settings(reward: RewardConfig) -> dict[str, object]:
     settings: dict[str, object] = reward.model_dump(exclude={"choose_by", "max_repetition"})
-    if reward.max_repetition != RewardConfig().max_repetition:
+    if reward.max_repetition != MAX_REPETITION:
         # Left out at the default, so that runs from before it could be set stay valid.
         settings["max_repetition"] = reward.max_repetition
     if reward.choose_by == "expected":
