@@ -115,15 +115,28 @@ class TestText:
         """All interactions once, the same for the same seed, and not always as they came."""
         history = _films(*[5.0] * 8)
         oldest_first = make_writer().write(history)
-        drawn = [make_writer().write(history, order_seed=seed) for seed in (1, 1, 2)]
+        drawn = [make_writer().write(history, order="shuffled", seed=seed) for seed in (1, 1, 2)]
         assert drawn[0] == drawn[1]
         assert len({oldest_first, drawn[0], drawn[2]}) == 3
         for prompt in drawn:
             assert sorted(prompt.split("\n")) == sorted(oldest_first.split("\n"))
 
+    def test_the_newest_first(self, make_writer: MakeWriter) -> None:
+        prompt = make_writer(history_size=3).write(_films(*[5.0] * 5), order="newest_first")
+        assert "Liked:\nFilm 4 (Drama)\nFilm 3 (Drama)\nFilm 2 (Drama)\nNot liked:" in prompt
+
+    def test_an_item_that_comes_again_is_shown_at_its_latest_place(
+        self, make_writer: MakeWriter
+    ) -> None:
+        """Liked at last, whatever was said of it before."""
+        history = [*_films(1.0, 5.0), *_films(5.0)]
+        assert [item.title for item in history] == ["Film 0", "Film 1", "Film 0"]
+        prompt = make_writer().write(history)
+        assert "Liked:\nFilm 1 (Drama)\nFilm 0 (Drama)\nNot liked:\n(none)\n" in prompt
+
     def test_the_oldest_give_way_in_any_order(self, make_writer: MakeWriter) -> None:
         writer = make_writer(history_size=3)
-        prompt = writer.write(_films(*[5.0] * 8), order_seed=4)
+        prompt = writer.write(_films(*[5.0] * 8), order="shuffled", seed=4)
         assert {f"Film {n}" for n in range(8) if f"Film {n} " in prompt} == {
             "Film 5",
             "Film 6",

@@ -25,7 +25,7 @@ from rlrf4rec.config.method import (
     RewardConfig,
     RoundsConfig,
 )
-from rlrf4rec.config.sections import Backbone, Count, ListKind, Section, Share
+from rlrf4rec.config.sections import Backbone, Count, ListKind, Order, Section, Share
 from rlrf4rec.config.whole import Config, EvaluationConfig, MachineConfig
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "ListsConfig",
     "MachineConfig",
     "ModelConfig",
+    "Order",
     "PromptConfig",
     "RecommenderConfig",
     "RewardConfig",

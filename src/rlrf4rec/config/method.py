@@ -6,17 +6,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlrf4rec.config.sections import Backbone, Count, Section
+from rlrf4rec.config.sections import Backbone, Count, Order, Section
 
 
 class PromptConfig(Section):
     """What the LLM reads."""
 
     template: str = Field("movies", description="movies, products, generic, or a YAML file's path")
-    order: Literal["shuffled", "oldest_first"] = Field(
+    order: Order = Field(
         "shuffled",
-        description="of the interactions shown: an LLM copies the first ones, which should speak "
-        "for the whole history (ours)",
+        description="of the interactions shown: an LLM copies the first ones; shuffled: they speak "
+        "for the whole history; newest_first: for what comes next, best at a shop (ours)",
     )
     history_size: Count = Field(25, description="the last interactions it reads (paper)")
     max_tokens: int = Field(512, ge=64, description="prompt budget; the oldest lines go first")

@@ -18,6 +18,9 @@ Backbone = Annotated[
 # Where the negatives of candidate lists come from.
 ListKind = Literal["uniform", "popular", "first_stage"]
 
+# In which a prompt shows interactions.
+Order = Literal["shuffled", "oldest_first", "newest_first"]
+
 
 class Section(BaseModel):
     """A part of the configuration; an unknown key is an error, and so is inf or NaN."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jinja2 import TemplateError
 
+from rlrf4rec.config import Order
 from rlrf4rec.errors import ConfigError
 from rlrf4rec.prompts.items import shortened
 from rlrf4rec.prompts.structure import MAX_LINE_CHARACTERS
@@ -68,23 +69,28 @@ class PromptWriter:
         self._system_role = bool(tokenizer.chat_template) and _takes_system(tokenizer)
 
     def write(
-        self, history: Sequence[HistoryItem], profile: str = "", *, order_seed: int | None = None
+        self,
+        history: Sequence[HistoryItem],
+        profile: str = "",
+        *,
+        order: Order = "oldest_first",
+        seed: int = 0,
     ) -> str:
         """The prompt of one user, chat template applied and the answer's first words given.
 
         Args:
-            history: reading history, oldest first.
+            history: reading history, oldest first. An item that comes again is shown once, at its
+                latest place: an LLM would name it twice, and a line ends before it repeats itself.
             profile: one line, may be empty.
-            order_seed: shows the interactions in an order drawn with this seed; None: oldest first.
+            order: of the interactions shown.
+            seed: of order ``shuffled``.
 
         Raises:
             ConfigError: the prompt without any history is already over the budget.
         """
-        shown = list(history[-self._history_size :])
+        shown = _each_once(history[-self._history_size :])
         # The oldest lines give way to the budget in any order; a place stays with its line.
-        places = list(range(len(shown)))
-        if order_seed is not None:
-            places = np.random.default_rng(order_seed).permutation(len(shown)).tolist()
+        places = _places(len(shown), order, seed)
 
         def newest(n: int) -> list[HistoryItem]:
             return [shown[place] for place in places if place >= len(shown) - n]
@@ -200,6 +206,22 @@ class PromptWriter:
                 add_generation_prompt=True,
             )
         )
+
+
+def _each_once(history: Sequence[HistoryItem]) -> list[HistoryItem]:
+    latest: dict[tuple[str, str], HistoryItem] = {}
+    for item in reversed(history):
+        latest.setdefault((item.title, item.details), item)
+    return list(latest.values())[::-1]
+
+
+def _places(n: int, order: Order, seed: int) -> list[int]:
+    """The order in which ``n`` interactions are shown, 0 the oldest."""
+    if order == "shuffled":
+        places: list[int] = np.random.default_rng(seed).permutation(n).tolist()
+        return places
+    oldest_first = list(range(n))
+    return oldest_first if order == "oldest_first" else oldest_first[::-1]
 
 
 def _takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -243,10 +243,15 @@ def write_prompts(world: World) -> Stage:
         prompter = prompt_writer(
             world, AutoTokenizer.from_pretrained(language_model_folder(config.model.name))
         )
-        profiles = world.dataset.users["profile"].to_list()
+        people = world.dataset.users.select("user_id", "profile")
         prompts = [
-            prompter.write(reading_items(world, user), profile, order_seed=_order_seed(world, user))
-            for user, profile in enumerate(profiles)
+            prompter.write(
+                reading_items(world, user),
+                profile,
+                order=config.prompt.order,
+                seed=stable_hash(config.seed, "prompt", user_id),
+            )
+            for user, (user_id, profile) in enumerate(people.iter_rows())
         ]
         frame = world.dataset.users.select("user", "user_id").with_columns(
             pl.Series("prompt", prompts, dtype=pl.String)
@@ -261,12 +266,6 @@ def write_prompts(world: World) -> Stage:
         "model": config.model.name,
     }
     return world.workspace.stage("prompts", settings, [world.data], work)
-
-
-def _order_seed(world: World, user: int) -> int | None:
-    if world.config.prompt.order == "oldest_first":
-        return None
-    return stable_hash(world.config.seed, "prompt", world.dataset.users["user_id"][user])
 
 
 def prompt_writer(world: World, tokenizer: PreTrainedTokenizerBase) -> PromptWriter:
