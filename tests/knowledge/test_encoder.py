@@ -150,6 +150,36 @@ class TestPaths:
         for place in (0, 40, 80):
             np.testing.assert_array_equal(encoder.embed([texts[place]])[0], together[place])
 
+    def test_the_last_batch_is_smaller_or_filled_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Six tokens a batch: two texts of three, or three of two."""
+        monkeypatch.setattr(openvino_encoder, "_BATCH_TOKENS", 6)
+        tokens = [[1, 2, 3], [4, 5], [6, 7, 8], [9, 10, 11]]
+        plain, filled = (
+            [(places, ids.tolist()) for places, ids in openvino_encoder._batches(tokens, fill=fill)]
+            for fill in (False, True)
+        )
+        first = ([0, 2], [[1, 2, 3], [6, 7, 8]])
+        assert plain == [first, ([3], [[9, 10, 11]]), ([1], [[4, 5]])]
+        assert filled == [first, ([3], [[9, 10, 11]] * 2), ([1], [[4, 5]] * 3)]
+
+    @needs_openvino
+    def test_where_the_size_of_a_batch_matters_all_are_filled_up(
+        self,
+        encoder: TextEncoder,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Here it is made to matter: a text by itself is read as another one."""
+        folder = encoder_folder(NAME)
+        other = openvino_encoder.open_exported(folder, openvino_encoder.best_precision())
+        assert isinstance(other, openvino_encoder.OpenVINOEncoder)
+        feed = other._feed
+        monkeypatch.setattr(other, "_feed", lambda ids: feed(ids + 1 if len(ids) == 1 else ids))
+        with caplog.at_level("INFO", logger="rlrf4rec"):
+            vectors = other.embed(TEXTS)
+        assert "depends on the size of a batch" in caplog.text
+        np.testing.assert_array_equal(vectors, encoder.embed(TEXTS))
+
     @needs_openvino
     def test_the_number_of_cores_does_not_matter(
         self, encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch

@@ -1,9 +1,10 @@
 """The text encoder on a CPU: its transformer in OpenVINO, in bfloat16 where the CPU has it.
 
 The house rule holds here, too: the same text has the same vector to the last bit, whatever is
-encoded with it. Padding would break it, and so would batches of changing size. So texts of one
-length in tokens are encoded together, in batches whose size follows from that length alone; the
-last batch is filled up. Each stream has one thread, so that the number of cores changes nothing
+encoded with it. Padding would break it, so texts of one length in tokens are encoded together. The
+size of a batch changes nothing on the processors that we know; each encoder tries it before its
+first texts, and where it does, sizes follow from the length alone and the last batch is filled up.
+Each stream has one thread, so that the number of cores changes nothing
 (tests/knowledge/test_encoder.py).
 """
 
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 WORST_COSINE = 0.999
 """An export whose vectors are further from sentence-transformers' own is not used."""
 
-_BATCH_TOKENS = {"f32": 64, "bf16": 512}
-"""Tokens in a batch: a single short text leaves the processor waiting for the weights. In float32
-more than these make nothing faster (2.9, 2.3 and 2.3 s for 480 texts at 1, 64 and 128); a processor
-that multiplies tiles in bfloat16 (AMX) does 2,597 texts in 8.1, 8.8, 7.3 and 8.3 s at 64, 256, 512
-and 1,024."""
+_BATCH_TOKENS = 1024
+"""Tokens in a batch: a single short text leaves the processor waiting for the weights. 2,597 texts
+at 64, 128, 256, 512 and 1,024: 14.1, 14.5, 13.8, 11.5 and 10.9 s in bfloat16 on two cores of an AMD
+EPYC, 20.7, 22.1, 21.0, 18.2 and 17.9 s in float32."""
+
+_TRIED_LENGTHS, _TRIED_TEXTS = (8, 64), (1, 5)
+"""Texts so long are tried in batches of so many and in a full one."""
 
 _UNFIT = "unfit.txt"
 _MODEL = "openvino_model.xml"
@@ -61,7 +64,6 @@ class OpenVINOEncoder:
         import torch
 
         self._sentence = sentence
-        self._batch_tokens = _BATCH_TOKENS[precision]
         streams = torch.get_num_threads()
         compiled = openvino.Core().compile_model(
             exported / _MODEL,
@@ -89,7 +91,7 @@ class OpenVINOEncoder:
             rows.update(zip(places, pooled, strict=False))  # what fills a batch up has no place
             free.append(request)
 
-        for places, ids in _batches(tokens, self._batch_tokens):
+        for places, ids in _batches(tokens, fill=not self._sizes_are_alike):
             if not free:
                 collect()
             request = free.pop()
@@ -98,6 +100,24 @@ class OpenVINOEncoder:
         while busy:
             collect()
         return np.stack([rows[place] for place in range(len(texts))])
+
+    @functools.cached_property
+    def _sizes_are_alike(self) -> bool:
+        """Whether a text's states are the same to the last bit in a batch of any size, here."""
+        request, rng = self._requests[0], np.random.default_rng(0)
+
+        def states(ids: np.ndarray) -> np.ndarray:
+            request.infer(self._feed(ids))
+            return np.array(request.get_output_tensor(0).data)
+
+        for length in _TRIED_LENGTHS:
+            size = _BATCH_TOKENS // length
+            ids = rng.integers(len(self._sentence.tokenizer), size=(size, length))
+            full = states(ids)
+            if any(not np.array_equal(states(ids[:n]), full[:n]) for n in _TRIED_TEXTS):
+                _say_slower("here a vector depends on the size of a batch, so all are filled up")
+                return False
+        return True
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         tokens: list[list[int]] = self._sentence.tokenizer(
@@ -144,7 +164,10 @@ def open_exported(folder: Path, precision: str) -> OpenVINOEncoder | TorchEncode
     )
     unfit = exported / _UNFIT
     if unfit.exists():
-        _say_slower(f"{folder.name} cannot be exported: {unfit.read_text(encoding='utf-8')}")
+        _say_slower(
+            f"it runs in torch, since {folder.name} cannot be exported: "
+            f"{unfit.read_text(encoding='utf-8')}"
+        )
         return TorchEncoder(folder, "cpu")
     return OpenVINOEncoder(load_sentence_transformer(folder, "cpu"), exported, precision)
 
@@ -153,7 +176,10 @@ def is_installed() -> bool:
     """Whether OpenVINO and its exporter are; the log says where they are not."""
     for package in ("openvino", "optimum", "optimum.intel"):
         if importlib.util.find_spec(package) is None:
-            _say_slower(f"{package} is not installed (pip install 'rlrf4rec[openvino]')")
+            _say_slower(
+                f"it runs in torch, since {package} is not installed "
+                "(pip install 'rlrf4rec[openvino]')"
+            )
             return False
     return True
 
@@ -168,7 +194,7 @@ def best_precision() -> str:
 
 
 def _say_slower(reason: str) -> None:
-    say_once(f"The text encoder runs in torch, which is slower: {reason}", logging.INFO)
+    say_once(f"The text encoder is slower than it could be: {reason}", logging.INFO)
 
 
 def _export(source: Path, output: Path, precision: str) -> None:
@@ -197,17 +223,18 @@ def _check(source: Path, exported: Path, precision: str) -> None:
         raise ValueError(f"a cosine of {worst:.4f} to sentence-transformers' own vector")
 
 
-def _batches(
-    tokens: Sequence[list[int]], batch_tokens: int
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Places of texts of one length, and their token ids ``[b, l]``; `b` follows from `l`."""
+def _batches(tokens: Sequence[list[int]], *, fill: bool) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Places of texts of one length, and their token ids ``[b, l]``.
+
+    With ``fill``, `b` follows from `l`: the last texts have copies of the first of them beside.
+    """
     by_length: dict[int, list[int]] = {}
     for place, ids in enumerate(tokens):
         by_length.setdefault(len(ids), []).append(place)
     # Sorted: shapes that are new take a moment, and the longest texts last would wait alone.
     for length, places in sorted(by_length.items(), reverse=True):
-        size = max(1, batch_tokens // length)
+        size = max(1, _BATCH_TOKENS // length)
         for start in range(0, len(places), size):
             part = places[start : start + size]
-            filled = part + part[:1] * (size - len(part))
+            filled = part + part[:1] * (size - len(part) if fill else 0)
             yield part, np.array([tokens[place] for place in filled], dtype=np.int64)
