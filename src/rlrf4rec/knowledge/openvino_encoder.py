@@ -112,7 +112,7 @@ class OpenVINOEncoder:
 
         for length in _TRIED_LENGTHS:
             size = _BATCH_TOKENS // length
-            ids = rng.integers(len(self._sentence.tokenizer), size=(size, length))
+            ids = rng.integers(self._sentence.tokenizer.vocab_size, size=(size, length))
             full = states(ids)
             if any(not np.array_equal(states(ids[:n]), full[:n]) for n in _TRIED_TEXTS):
                 _say_slower("here a vector depends on the size of a batch, so all are filled up")
