@@ -10,7 +10,7 @@ import pytest
 
 from rlrf4rec.errors import ConfigError
 from rlrf4rec.prompts import PromptWriter, Template, load_template
-from rlrf4rec.prompts.rendering import MAX_FIELD_CHARACTERS, HistoryItem
+from rlrf4rec.prompts.rendering import MAX_FIELD_CHARACTERS, HistoryItem, shown_items
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -61,6 +61,14 @@ def make_writer(tiny_tokenizer: PreTrainedTokenizerFast) -> MakeWriter:
 
 def _films(*ratings: float | None) -> list[HistoryItem]:
     return [HistoryItem(f"Film {n}", "Drama", rating) for n, rating in enumerate(ratings)]
+
+
+def test_the_last_items_each_once() -> None:
+    """The last four of A B A C A are B A C A; A stands at its last place, as it was rated there."""
+    a, b, c = _films(1.0, None, 3.0)
+    again = HistoryItem(a.title, a.details, 5.0)
+    assert shown_items([a, b, a, c, again], 4) == [b, c, again]
+    assert shown_items([a, b, c], 4) == [a, b, c]
 
 
 class TestText:

@@ -40,6 +40,18 @@ class HistoryItem:
     rating: float | None
 
 
+def shown_items(history: Sequence[HistoryItem], history_size: int) -> list[HistoryItem]:
+    """What a prompt shows of a reading history, both oldest first: its last ``history_size``.
+
+    An item that comes again is shown once, at its latest place: an LLM would name it twice, and a
+    line ends before it repeats itself.
+    """
+    latest: dict[tuple[str, str], HistoryItem] = {}
+    for item in reversed(history[-history_size:]):
+        latest.setdefault((item.title, item.details), item)
+    return list(latest.values())[::-1]
+
+
 class PromptWriter:
     """Writes the prompts of one run.
 
@@ -79,8 +91,7 @@ class PromptWriter:
         """The prompt of one user, chat template applied and the answer's first words given.
 
         Args:
-            history: reading history, oldest first. An item that comes again is shown once, at its
-                latest place: an LLM would name it twice, and a line ends before it repeats itself.
+            history: reading history, oldest first; `shown_items` of it are shown.
             profile: one line, may be empty.
             order: of the interactions shown.
             seed: of order ``shuffled``.
@@ -88,7 +99,7 @@ class PromptWriter:
         Raises:
             ConfigError: the prompt without any history is already over the budget.
         """
-        shown = _each_once(history[-self._history_size :])
+        shown = shown_items(history, self._history_size)
         # The oldest lines give way to the budget in any order; a place stays with its line.
         places = _places(len(shown), order, seed)
 
@@ -206,13 +217,6 @@ class PromptWriter:
                 add_generation_prompt=True,
             )
         )
-
-
-def _each_once(history: Sequence[HistoryItem]) -> list[HistoryItem]:
-    latest: dict[tuple[str, str], HistoryItem] = {}
-    for item in reversed(history):
-        latest.setdefault((item.title, item.details), item)
-    return list(latest.values())[::-1]
 
 
 def _places(n: int, order: Order, seed: int) -> list[int]:

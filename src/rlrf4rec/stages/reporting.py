@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from rlrf4rec.evaluation.stories import CurvePoint, RankedItem, ReadItem, RewardedText, Story
+from rlrf4rec.prompts.rendering import shown_items
 from rlrf4rec.records import CandidateLists, Float32Array
 from rlrf4rec.stages.systems import first_texts
 from rlrf4rec.stages.trail import Trail
@@ -54,7 +55,7 @@ def stories(world: World, trail: Trail, evaluated: dict[str, Stage]) -> list[Sto
             user_id=world.dataset.users["user_id"][user],
             history=[
                 ReadItem(item.title, item.rating)
-                for item in reading_items(world, user)[-config.prompt.history_size :]
+                for item in shown_items(reading_items(world, user), config.prompt.history_size)
             ],
             best=_extreme(rewarded, user, config.reward.metric, last=True),
             worst=_extreme(rewarded, user, config.reward.metric, last=False),

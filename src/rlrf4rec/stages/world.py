@@ -281,7 +281,7 @@ def prompt_writer(world: World, tokenizer: PreTrainedTokenizerBase) -> PromptWri
 
 
 def reading_items(world: World, user: int) -> list[HistoryItem]:
-    """A user's reading history as prompts and reports show it, oldest first."""
+    """A user's reading history in words, oldest first; prompts show `shown_items` of it."""
     items, ratings = world.histories.read_by(user)
     titles, details = world.dataset.items["title"], world.dataset.items["details"]
     return [
