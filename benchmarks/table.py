@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rlrf4rec.evaluation.results import Results, backbones, read_results, results_table
@@ -19,11 +20,21 @@ def results_markdown(results: Results, kind: str | None = None) -> str:
         results: of a run.
         kind: of lists; None: the run's own.
     """
-    lines = _header("knowledge", results)
-    for row in results_table(results, METRIC, kind):
-        cells = [cell.text if cell else "" for cell in row.cells]
-        lines.append(f"| `{row.system}` | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    cells = _cells(results, kind)
+    return _table("knowledge", _columns(results), {f"`{name}`": row for name, row in cells.items()})
+
+
+def overview_markdown(runs: Mapping[str, Results], systems: Sequence[str]) -> str:
+    """One row a system, the rerankers of all runs side by side: as `results_markdown`.
+
+    Args:
+        runs: results by what their data set is to be called.
+        systems: which rows, in this order; every run must have them.
+    """
+    columns = [f"{name}: {one}" for name, run in runs.items() for one in _columns(run)]
+    cells = [_cells(run) for run in runs.values()]
+    rows = {f"`{name}`": [text for run in cells for text in run[name]] for name in systems}
+    return _table("knowledge", columns, rows)
 
 
 def comparisons_markdown(
@@ -34,28 +45,34 @@ def comparisons_markdown(
 ) -> str:
     """One row a pair of systems: the difference in the metric, its 95 % interval and p."""
     wanted = results.lists if kind is None else kind
-    columns = backbones(results)
-    lines = _header(f"difference, {metric_label(metric)}", results)
-    for a, b in pairs:
-        cells = []
-        for backbone in columns:
-            found = [
-                row
-                for row in results.comparisons
-                if (row.a, row.b, row.backbone) == (a, b, backbone)
-                and (row.metric, row.kind) == (metric, wanted)
-            ]
-            cells.append(found[0].text if found else "")
-        lines.append(f"| `{a}` − `{b}` | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    text = {
+        (row.a, row.b, row.backbone): row.text
+        for row in results.comparisons
+        if (row.metric, row.kind) == (metric, wanted)
+    }
+    rows = {
+        f"`{a}` − `{b}`": [text.get((a, b, backbone), "") for backbone in backbones(results)]
+        for a, b in pairs
+    }
+    return _table(f"difference, {metric_label(metric)}", _columns(results), rows)
 
 
-def _header(first: str, results: Results) -> list[str]:
-    columns = backbones(results)
-    return [
-        f"| {first} | " + " | ".join(backbone_label(name) for name in columns) + " |",
-        "|---|" + "---|" * len(columns),
-    ]
+def _cells(results: Results, kind: str | None = None) -> dict[str, list[str]]:
+    """The table's rows by system."""
+    return {
+        row.system: [cell.text if cell else "" for cell in row.cells]
+        for row in results_table(results, METRIC, kind)
+    }
+
+
+def _columns(results: Results) -> list[str]:
+    return [backbone_label(name) for name in backbones(results)]
+
+
+def _table(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    lines = [[corner, *columns], *([name, *cells] for name, cells in rows.items())]
+    head, *body = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([head, "|---|" + "---|" * len(columns), *body])
 
 
 def main() -> None:
