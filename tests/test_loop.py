@@ -40,6 +40,8 @@ EVERY_SYSTEM = {
     "tuned_round_1_mean",
     "untuned_with_history",
     "tuned_round_1_with_history",
+    "untuned_mean_with_history",
+    "tuned_round_1_mean_with_history",
 }
 
 
@@ -66,11 +68,13 @@ def test_every_system_is_measured(finished: tuple[Path, Results]) -> None:
     assert json.loads((folder / "results.json").read_text())["dataset"] == "small"
     compared = {(row.a, row.b) for row in results.comparisons}
     assert {("id", "llm_zero_shot"), ("untuned", "llm_zero_shot")} <= compared
-    assert ("tuned_round_1_with_history", "untuned_with_history") in compared
     assert {("tuned_round_1", "untuned_cool"), ("untuned_cool", "untuned")} <= compared
-    assert ("tuned_round_1_mean", "untuned_mean") in compared
-    for untuned in ("untuned_mean", "untuned_with_history"):
-        assert {(untuned, rival) for rival in ("id", "profile", "history_text")} <= compared
+    for variant in ("_mean", "_with_history", "_mean_with_history"):
+        untuned, tuned = f"untuned{variant}", f"tuned_round_1{variant}"
+        for system in (untuned, tuned):
+            assert {(system, rival) for rival in ("id", "profile", "history_text")} <= compared
+        assert (tuned, untuned) in compared
+    assert ("tuned_round_1_mean_with_history", "untuned_with_history") not in compared
     assert results.seconds["zero_shot"] > 0
     assert "tuned" in (folder / "report.html").read_text().lower()
 

@@ -94,8 +94,9 @@ def test_every_known_system_comes_before_unknown_ones():
     assert order_systems(names) == [
         "popularity", "first_stage", "best_of_n", "tuned_round_1", "alpaca", "zebra",
     ]  # fmt: skip
-    variants = ["tuned_round_1_with_history", "tuned_round_2", "tuned_round_1_mean"]
-    assert order_systems(variants) == [variants[1], variants[2], variants[0]]
+    variants = ["tuned_round_2", "tuned_round_1_mean", "tuned_round_1_with_history"]
+    variants += ["tuned_round_1_mean_with_history"]
+    assert order_systems(reversed(variants)) == variants
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,10 @@ SYSTEMS = (
     "best_of_n",
     "untuned_mean",
     "untuned_with_history",
+    "untuned_mean_with_history",
 )
 """Systems in the order of every table; ``tuned_round_1``, ``tuned_round_2``, … follow, then
-``tuned_round_1_mean``, …, then ``tuned_round_1_with_history``, …."""
+``tuned_round_1_mean``, …, then the other `VARIANTS`."""
 
 MEAN = "_mean"
 """Ends the name of a system that reads the mean of several texts of each user."""
@@ -54,7 +55,8 @@ MEAN = "_mean"
 WITH_HISTORY = "_with_history"
 """Ends the name of a system whose texts are joined to the history's own."""
 
-_VARIANTS = ("", MEAN, WITH_HISTORY)
+VARIANTS = (MEAN, WITH_HISTORY, f"{MEAN}{WITH_HISTORY}")
+"""What follows the name of a system of one text a user, in the order of every table."""
 
 
 # Adding 0.0 turns -0.0 into 0.0, which would otherwise be printed.
@@ -250,19 +252,19 @@ def order_systems(systems: Iterable[str]) -> list[str]:
         tuned = tuned_round(system)
         if tuned is not None:
             number, variant = tuned
-            return len(SYSTEMS) + 10**4 * _VARIANTS.index(variant) + number, ""
+            return len(SYSTEMS) + 10**4 * ("", *VARIANTS).index(variant) + number, ""
         return 10**9, system
 
     return sorted(set(systems), key=place)
 
 
 def tuned_round(system: str) -> tuple[int, str] | None:
-    """Round and variant (empty, `MEAN` or `WITH_HISTORY`) of a tuned system's name; else None.
+    """Round and variant (empty or one of `VARIANTS`) of a tuned system's name; else None.
 
     >>> tuned_round("tuned_round_2_mean"), tuned_round("untuned_mean")
     ((2, '_mean'), None)
     """
-    found = re.fullmatch(rf"tuned_round_(\d+)({MEAN}|{WITH_HISTORY})?", system)
+    found = re.fullmatch(rf"tuned_round_(\d+)({'|'.join(VARIANTS)})?", system)
     return None if found is None else (int(found[1]), found[2] or "")
 
 

@@ -47,6 +47,11 @@ _SYSTEMS = {
         "untuned",
         "the untuned LLM's text, encoded together with the history's own",
     ),
+    "untuned_mean_with_history": (
+        "Untuned LLM, mean, and history",
+        "untuned",
+        "the mean of several texts of the untuned LLM, each encoded with the history's own",
+    ),
 }
 
 _VARIANTS = {
@@ -55,6 +60,10 @@ _VARIANTS = {
     WITH_HISTORY: (
         ", and history",
         "the tuned LLM's text, encoded together with the history's own",
+    ),
+    f"{MEAN}{WITH_HISTORY}": (
+        ", mean, and history",
+        "the mean of several texts of the tuned LLM, each encoded with the history's own",
     ),
 }
 

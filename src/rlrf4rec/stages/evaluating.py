@@ -15,7 +15,7 @@ from rlrf4rec.evaluation.intervals import compare, estimate
 from rlrf4rec.evaluation.metrics import cold_metrics, list_metrics, user_means
 from rlrf4rec.evaluation.results import (
     MEAN,
-    WITH_HISTORY,
+    VARIANTS,
     ComparisonRow,
     Results,
     RewardRow,
@@ -284,12 +284,13 @@ def _compared(
         name for name in latest_first if (found := tuned_round(name)) is not None and not found[1]
     ]
     pairs = [(name, rival) for name in tuned for rival in _RIVALS]
-    for ending in (MEAN, WITH_HISTORY):
+    for variant in VARIANTS:
+        untuned = f"untuned{variant}"
         pairs += [
             (name, rival)
             for name in latest_first
-            if name.endswith(ending)
-            for rival in ("id", "profile", "history_text", f"untuned{ending}")
+            if name == untuned or ((found := tuned_round(name)) and found[1] == variant)
+            for rival in ("id", "profile", "history_text", untuned)
             if name != rival
         ]
     pairs += list(pairwise(tuned)) + _PAIRS
