@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 from evaluate_texts import finished_rounds
 from publish import publish
@@ -19,6 +21,7 @@ from rlrf4rec.evaluation.results import Results
 from rlrf4rec.loop import run_rounds
 from rlrf4rec.running import evaluate_run
 from rlrf4rec.stages.evaluating import evaluate
+from rlrf4rec.stages.text_inputs import encode_texts
 from rlrf4rec.stages.world import World, open_world, write_prompts
 from rlrf4rec.stages.writing import write_texts
 from rlrf4rec.workspace import Workspace
@@ -101,6 +104,23 @@ def test_a_finished_run_is_not_done_again(
 
     monkeypatch.setattr("rlrf4rec.workspace._run_timed", fail)
     assert run(config, folder) == results
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_what_is_deployed_reads_the_history_with_the_texts_or_the_texts_alone(
+    config: Config, finished: tuple[Path, Results], tmp_path: Path, joined: bool
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    evaluation = config.evaluation.model_copy(update={"deploy_with_history": joined})
+    run(config.model_copy(update={"evaluation": evaluation}), folder)
+    texts = pl.read_parquet(folder / "deployed/texts.parquet").filter(pl.col("user") == 0)
+    world = open_world(config, Workspace(folder, replay=True))
+    vectors = encode_texts(world, texts, join_history=joined)
+    assert len(vectors) == 2
+    stored = load_file(folder / "deployed/vectors.safetensors")
+    expected = vectors.mean(axis=0)
+    np.testing.assert_allclose(stored["texts"][stored["rows"][0]], expected, atol=1e-6)
 
 
 def test_rounds_end_where_texts_no_longer_differ(

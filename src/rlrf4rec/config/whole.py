@@ -33,7 +33,12 @@ class EvaluationConfig(Section):
         description="texts a user in the rows …_mean and in what is deployed; null: all N",
     )
     with_history: bool = Field(
-        False, description="also test the LLM's texts joined to the history's own text (KAR's code)"
+        True, description="also test the LLM's texts joined to the history's own text (KAR's code)"
+    )
+    deploy_with_history: bool = Field(
+        True,
+        description="deploy the texts so joined: the row …_with_history, or …_mean_with_history "
+        "where texts are several (ours: no text of the LLM's alone ranks as well)",
     )
     cool_temperature: float | None = Field(
         None,

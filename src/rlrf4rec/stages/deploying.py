@@ -19,15 +19,16 @@ def deploy(world: World, trail: Trail) -> Stage:
 
     Writes what serving reads, and nothing else is needed there: ``recommender/``,
     ``vectors.safetensors`` (``items`` ``[i, d]``; ``texts`` ``[u, d]``, the mean of each user's
-    texts; ``rows`` ``[u]``, the user's row of it, -1 for none), ``histories.safetensors``,
-    ``items.parquet``, ``users.parquet`` and ``texts.parquet``.
+    texts, joined to the history's own or not; ``rows`` ``[u]``, the user's row of it, -1 for none),
+    ``histories.safetensors``, ``items.parquet``, ``users.parquet`` and ``texts.parquet``.
     """
     config = world.config
     last = trail.final
+    join_history = config.knowledge.join_history or config.evaluation.deploy_with_history
 
     def work(writer: StageWriter) -> None:
         texts = held_out_texts(world, last.samples, config.texts_per_user)
-        vectors, rows = user_vectors(world, texts)
+        vectors, rows = user_vectors(world, texts, join_history=join_history)
         inputs, rows, practice = text_inputs(world, vectors, rows)
         lists = world.lists()
         validation = (world.folds.role == "validation")[lists.user]
@@ -54,6 +55,7 @@ def deploy(world: World, trail: Trail) -> Stage:
         "knowledge": config.knowledge.model_dump(),
         "backbone": config.evaluation.backbones[0],
         "texts_per_user": config.texts_per_user,
+        "join_history": join_history,
         "kind": config.lists.kind,
         "seed": config.seed,
     }
