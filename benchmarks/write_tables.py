@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rlrf4rec.evaluation.results import Results, read_results
@@ -37,12 +38,14 @@ def _section(text: str, runs: dict[str, Results]) -> str:
         return _replaced(text, "knowledge", lambda rows: overview_markdown(runs, _systems(rows)))
     text = _replaced(text, "knowledge", lambda _: results_markdown(results))
     for metric in (METRIC, BY_USER):
-
-        def differences(rows: str, metric: str = metric) -> str:
-            return comparisons_markdown(results, _pairs(rows), metric=metric)
-
+        differences = partial(_differences, results, metric)
         text = _replaced(text, f"difference, {metric_label(metric)}", differences)
     return text
+
+
+def _differences(results: Results, metric: str, rows: str) -> str:
+    pairs = re.findall(r"^\| `(\w+)` − `(\w+)` \|", rows, flags=re.MULTILINE)
+    return comparisons_markdown(results, pairs, metric=metric)
 
 
 def _replaced(text: str, corner: str, table: Callable[[str], str]) -> str:
@@ -57,10 +60,6 @@ def _replaced(text: str, corner: str, table: Callable[[str], str]) -> str:
 
 def _systems(rows: str) -> list[str]:
     return re.findall(r"^\| `(\w+)` \|", rows, flags=re.MULTILINE)
-
-
-def _pairs(rows: str) -> list[tuple[str, str]]:
-    return re.findall(r"^\| `(\w+)` − `(\w+)` \|", rows, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

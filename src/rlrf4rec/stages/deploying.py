@@ -24,11 +24,11 @@ def deploy(world: World, trail: Trail) -> Stage:
     """
     config = world.config
     last = trail.final
-    join_history = config.knowledge.join_history or config.evaluation.deploy_with_history
+    with_history = config.evaluation.deploy_with_history
 
     def work(writer: StageWriter) -> None:
         texts = held_out_texts(world, last.samples, config.texts_per_user)
-        vectors, rows = user_vectors(world, texts, join_history=join_history)
+        vectors, rows = user_vectors(world, texts, join_history=with_history or None)
         inputs, rows, practice = text_inputs(world, vectors, rows)
         lists = world.lists()
         validation = (world.folds.role == "validation")[lists.user]
@@ -55,7 +55,7 @@ def deploy(world: World, trail: Trail) -> Stage:
         "knowledge": config.knowledge.model_dump(),
         "backbone": config.evaluation.backbones[0],
         "texts_per_user": config.texts_per_user,
-        "join_history": join_history,
+        "with_history": with_history,
         "kind": config.lists.kind,
         "seed": config.seed,
     }

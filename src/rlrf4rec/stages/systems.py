@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from rlrf4rec.config import Config
 from rlrf4rec.evaluation.results import MEAN, VARIANTS, WITH_HISTORY
 from rlrf4rec.knowledge.texts import history_texts, profile_vectors
 from rlrf4rec.records import CandidateLists, Float32Array, IntArray
@@ -59,27 +58,22 @@ def trained_systems(world: World, trail: Trail) -> list[System]:
     if trail.random_pairs is not None:
         systems.append(_texts_of(world, "random_pairs", trail.random_pairs.samples))
     systems += tuned
-    return systems + [
-        _texts_of(
-            world,
-            f"{_name(current)}{variant}",
-            current.samples,
-            world.config.texts_per_user if MEAN in variant else 1,
-            join_history=True if WITH_HISTORY in variant else None,
-        )
-        for variant in _variants(world.config)
-        for current in trail.rounds
-    ]
-
-
-def _variants(config: Config) -> list[str]:
-    """Which of `VARIANTS` are asked for."""
-    asked = {MEAN: config.texts_per_user > 1, WITH_HISTORY: config.evaluation.with_history}
-    return [
-        variant
-        for variant in VARIANTS
-        if all(wanted for ending, wanted in asked.items() if ending in variant)
-    ]
+    n_texts = world.config.texts_per_user
+    for variant in VARIANTS:
+        several, joined = MEAN in variant, WITH_HISTORY in variant
+        if (several and n_texts == 1) or (joined and not world.config.evaluation.with_history):
+            continue
+        systems += [
+            _texts_of(
+                world,
+                f"{_name(current)}{variant}",
+                current.samples,
+                n_texts if several else 1,
+                join_history=joined or None,
+            )
+            for current in trail.rounds
+        ]
+    return systems
 
 
 def held_out_texts(world: World, samples: Mapping[int, Stage], n_samples: int) -> pl.DataFrame:
