@@ -69,6 +69,9 @@ def test_shares_and_counts_are_bounded() -> None:
             parse_config(raw)
 
 
+TABLE = {"source": "table", "interactions": "log.csv", "items": "items.csv"}
+
+
 @pytest.mark.parametrize(
     ("raw", "named"),
     [
@@ -87,6 +90,12 @@ def test_shares_and_counts_are_bounded() -> None:
         ({"lists": {"list_size": 4, "chunk_size": 4}}, "smaller than list_size"),
         ({"data": {"source": "table", "items": "items.csv"}}, "interactions"),
         ({"generation": {"n_samples": 2}, "evaluation": {"n_samples": 3}}, "must not exceed"),
+        ({"lists": {"min_history": 5, "max_reading": 4}}, "must not exceed max_reading"),
+        ({"evaluation": {"seeds": [0, -1]}}, "evaluation.seeds.1"),
+        ({"seed": 2**32}, "seed"),
+        ({"data": {"interactions": "log.csv", "items": "items.csv"}}, "source: amazon or table"),
+        ({"data": {**TABLE, "path": "folder"}}, "does not read path"),
+        ({"data": {**TABLE, "columns": {"profile": ["age"]}}}, "columns.profile needs 'users'"),
         ({"data": None}, "data:"),
         ({7: 1}, "7"),
     ],
@@ -153,6 +162,7 @@ def test_overrides_win_over_the_file(config_file: Path) -> None:
         ("generation=3", "generation"),
         ("generation.n_sample=3", "generation.n_sample"),
         ("model.name=[", "a YAML value"),
+        ("data.path=~nobody-of-this-name/log", "a path"),
     ],
 )
 def test_overrides_that_do_not_fit(config_file: Path, override: str, told: str) -> None:
@@ -178,6 +188,23 @@ def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
         assert data.users == Path("/home/someone/users.csv")
 
 
+def test_a_template_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's beside it, an override's where the command is run; a shipped one is a name."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run.yaml").write_text("prompt: {template: mine.yaml}\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = tmp_path / "run.yaml"
+    assert load_config(path).prompt.template == str(tmp_path / "mine.yaml")
+    other = load_config(path, ["prompt.template=./other.yml"]).prompt.template
+    assert other == str(tmp_path / "elsewhere" / "other.yml")
+    assert load_config(path, ["prompt.template=movies"]).prompt.template == "movies"
+
+
+def test_a_section_without_settings_can_be_overridden(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("generation:\n", encoding="utf-8")
+    assert load_config(tmp_path / "run.yaml", ["generation.n_samples=3"]).generation.n_samples == 3
+
+
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("# nothing yet\n", encoding="utf-8")
     assert load_config(tmp_path / "run.yaml") == Config()
@@ -190,6 +217,8 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         (b"just words", "str"),
         (b"a: [1, 2", "valid YAML"),
         (b"\xff\xfe\x00", "valid YAML"),
+        (b"data: {}\nlists: {}\ndata: {name: a}\n", "'data' stands here twice"),
+        (b"lists:\n  draws: 1\n  draws: 2\n", "'draws' stands here twice"),
         (b"model: !!python/object/apply:os.getcwd []", "valid YAML"),
     ],
 )

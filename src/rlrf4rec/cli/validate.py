@@ -34,14 +34,22 @@ def validate(
 
 
 def _plan(config: Config) -> dict[str, object]:
-    from rlrf4rec.data import candidate_lists, load_dataset, make_folds
+    from rlrf4rec.data import candidate_lists, load_dataset, make_folds, require_feedback
     from rlrf4rec.generation import choose_engine
     from rlrf4rec.prompts import load_template
+    from rlrf4rec.recommenders import try_backbones
 
     template = load_template(config.prompt.template)
+    try_backbones(config.backbones, config.recommender, config.knowledge)
     dataset = load_dataset(config)
     folds = make_folds(dataset.n_users, config.folds, config.seed)
-    kinds = dict.fromkeys([config.lists.kind, *config.evaluation.kinds])
+    lists = {
+        # A list a chunk and draw, whatever a first stage will have retrieved.
+        kind: candidate_lists(dataset, config, drawn, config.lists.draws, config.seed)
+        for kind in dict.fromkeys([config.lists.kind, *config.evaluation.kinds])
+        for drawn in ["uniform" if kind == "first_stage" else kind]
+    }
+    require_feedback(dataset, lists[config.lists.kind], folds, config.data.positive_rating)
     evaluation = config.evaluation
     n_folds = int(folds.fold.max()) + 1
     return {
@@ -49,12 +57,7 @@ def _plan(config: Config) -> dict[str, object]:
         "users": dataset.n_users,
         "items": dataset.n_items,
         "interactions": dataset.interactions.height,
-        "lists": {
-            kind: len(candidate_lists(dataset, config, drawn, config.lists.draws, config.seed))
-            for kind in kinds
-            # A list a chunk and draw, whatever a first stage will have retrieved.
-            for drawn in ["uniform" if kind == "first_stage" else kind]
-        },
+        "lists": {kind: len(of_kind) for kind, of_kind in lists.items()},
         "template": f"{template.domain}: {', '.join(template.factors)}",
         "LLM": config.model.name,
         "engine": choose_engine(config.machine),

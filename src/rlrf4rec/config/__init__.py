@@ -25,7 +25,7 @@ from rlrf4rec.config.method import (
     RewardConfig,
     RoundsConfig,
 )
-from rlrf4rec.config.sections import Backbone, Count, ListKind, Order, Section, Share
+from rlrf4rec.config.sections import Backbone, Count, ListKind, Order, Section, Seed, Share
 from rlrf4rec.config.whole import Config, EvaluationConfig, MachineConfig
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "RewardConfig",
     "RoundsConfig",
     "Section",
+    "Seed",
     "Share",
     "TableColumns",
     "load_config",

@@ -15,9 +15,9 @@ class TableColumns(Section):
 
     user: str = "user_id"
     item: str = "item_id"
-    rating: str | None = Field(None, description="None: every row is a positive")
+    rating: str | None = Field(None, description="null: every row is a positive")
     timestamp: str | None = Field(None, description="a number or an ISO date; orders a user's rows")
-    position: str | None = Field(None, description="an integer order, instead of a timestamp")
+    position: str | None = Field(None, description="a whole number; orders what times do not")
     title: str = "title"
     details: list[str] = Field(default_factory=list, description="item attributes for the text")
     profile: list[str] = Field(default_factory=list, description="user attributes for the prompt")
@@ -31,13 +31,21 @@ class AmazonConfig(Section):
     )
 
 
+# Of the files that the data section can name, those that a source reads.
+READ = {
+    "movielens": ("path",),
+    "amazon": ("path", "interactions", "items"),
+    "table": ("interactions", "items", "users"),
+}
+
+
 class DataConfig(Section):
     """Where the log is and what counts as a positive."""
 
     name: str | None = Field(None, description="name in results; default: the source's own name")
     source: Literal["movielens", "amazon", "table"] = "movielens"
     path: Path | None = Field(
-        None, description="movielens, amazon: a folder; None: the packaged MovieLens-100K"
+        None, description="movielens, amazon: a folder; null: the packaged MovieLens-100K"
     )
     interactions: Path | None = Field(
         None, description="table: a CSV or Parquet file; amazon: the review file, if not by path"
@@ -60,7 +68,7 @@ class DataConfig(Section):
     repeats: Literal["keep", "first"] = Field(
         "keep", description="a user's later interactions with the same item; first: left out (ours)"
     )
-    max_users: Count | None = Field(None, description="a seeded sample of the users; None: all")
+    max_users: Count | None = Field(None, description="a seeded sample of the users; null: all")
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +84,19 @@ class DataConfig(Section):
             raise ValueError("source 'table' needs both 'interactions' and 'items' (file paths)")
         if self.source == "amazon" and self.path is None and not both:
             raise ValueError("source 'amazon' needs 'path' (a folder with the downloaded files)")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_named_is_read(self) -> DataConfig:
+        files = dict.fromkeys(name for names in READ.values() for name in names)
+        named = [name for name in files if getattr(self, name) is not None]
+        unread = [name for name in named if name not in READ[self.source]]
+        if unread:
+            readers = [source for source in READ if set(named) <= set(READ[source])]
+            hint = f"; set source: {' or '.join(readers)}" if readers else ""
+            raise ValueError(f"source {self.source!r} does not read {', '.join(unread)}{hint}")
+        if self.columns.profile and self.users is None:
+            raise ValueError("columns.profile needs 'users', the file that these columns are in")
         return self
 
 
@@ -96,6 +117,12 @@ class ListsConfig(Section):
     def _room_for_negatives(self) -> ListsConfig:
         if self.chunk_size >= self.list_size:
             raise ValueError("chunk_size must be smaller than list_size")
+        return self
+
+    @model_validator(mode="after")
+    def _reading_can_suffice(self) -> ListsConfig:
+        if self.min_history > self.max_reading:
+            raise ValueError("min_history must not exceed max_reading")
         return self
 
 

@@ -15,7 +15,8 @@ from rlrf4rec.errors import ConfigError
 def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
     """Read a YAML file; ``section.key=value`` overrides win over it.
 
-    Relative paths in the `data` section are taken from the file's own folder.
+    Relative paths in the `data` section are taken from the file's own folder. So is the template
+    that the file names; one that an override names is taken from the working directory.
 
     Raises:
         ConfigError: unreadable file or wrong settings; all wrong settings are named together.
@@ -30,8 +31,10 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
             found=f"{path}: {type(raw).__name__}",
             remedy="See configs/demo.yaml.",
         )
+    _resolve_template(raw, path.parent)
     for override in overrides or []:
         _apply_override(raw, override)
+    _resolve_template(raw, Path())
     _resolve_paths(raw, path.parent)
     return parse_config(raw, origin=str(path))
 
@@ -44,7 +47,9 @@ def read_yaml(path: Path, expected: str, *, example: str) -> Any:  # whatever th
             that is), or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader))
+        return yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(
             expected,
@@ -55,6 +60,23 @@ def read_yaml(path: Path, expected: str, *, example: str) -> Any:  # whatever th
         raise ConfigError(
             "valid YAML", found=f"{path}: {error}", remedy="Mend the file's syntax."
         ) from error
+
+
+def _refuse_repeated_keys(node: yaml.Node | None) -> None:
+    """Raise YAML's own error at the first key that its mapping has already: one would be lost."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{key.value!r} stands here twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+            _refuse_repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated_keys(value)
 
 
 def parse_config(raw: dict[str, Any], origin: str = "configuration") -> Config:
@@ -89,7 +111,10 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         )
     target = raw
     for section in sections:
-        target = target.setdefault(section, {})
+        # A section without a setting, "generation:", is null.
+        if target.get(section) is None:
+            target[section] = {}
+        target = target[section]
         if not isinstance(target, dict):
             raise ConfigError(
                 f"a section named {section!r}", found=repr(override), remedy="Check the key."
@@ -107,4 +132,20 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
     if isinstance(data, dict):
         for key in ("path", "interactions", "items", "users"):
             if isinstance(data.get(key), str):
-                data[key] = str((folder / Path(data[key]).expanduser()).resolve())
+                data[key] = _absolute(folder, data[key])
+
+
+def _resolve_template(raw: dict[str, Any], folder: Path) -> None:
+    """A template of the user's own by its whole path: a run's folder is read from anywhere."""
+    prompt = raw.get("prompt")
+    if isinstance(prompt, dict) and str(prompt.get("template")).endswith((".yaml", ".yml")):
+        prompt["template"] = _absolute(folder, prompt["template"])
+
+
+def _absolute(folder: Path, name: str) -> str:
+    try:
+        return str((folder / Path(name).expanduser()).resolve())
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            "a path", found=f"{name!r} ({error})", remedy="Write the whole path."
+        ) from error

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlrf4rec.config.sections import Backbone, Count, Order, Section
+from rlrf4rec.config.sections import Backbone, Count, Order, Section, Seed
 
 
 class PromptConfig(Section):
@@ -160,9 +160,8 @@ class AlignmentConfig(Section):
     )
     best_of_n_epochs: int = Field(0, ge=0, description="fine-tuning on the best of N before DPO")
     random_pairs: bool = Field(False, description="also tune a control on pairs chosen at random")
-    seed: int | None = Field(
+    seed: Seed | None = Field(
         None,
-        ge=0,
         description="of the draw of pairs, a new adapter's weights and the pairs' order; null: the "
         "run's. Another one tunes anew on the same texts and rewards: how much of a gain is luck",
     )

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+# transformers seeds numpy's old generator, which takes 32 bits.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 # A shipped reranker, or the import path of one's own: package.module:Class.
 Backbone = Annotated[

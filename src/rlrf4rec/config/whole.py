@@ -17,7 +17,7 @@ from rlrf4rec.config.method import (
     RewardConfig,
     RoundsConfig,
 )
-from rlrf4rec.config.sections import Backbone, Count, ListKind, Section
+from rlrf4rec.config.sections import Backbone, Count, ListKind, Section, Seed
 
 
 class EvaluationConfig(Section):
@@ -27,7 +27,7 @@ class EvaluationConfig(Section):
     backbones: list[Backbone] = Field(
         ["dlcm", "prm", "setrank"], min_length=1, description="the first one is deployed"
     )
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    seeds: list[Seed] = Field([0, 1, 2], min_length=1)
     n_samples: Count | None = Field(
         None,
         description="texts a user in the rows …_mean and in what is deployed; null: all N",
@@ -76,7 +76,7 @@ class MachineConfig(Section):
 class Config(Section):
     """A whole run."""
 
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     data: DataConfig = DataConfig()
     lists: ListsConfig = ListsConfig()
     first_stage: FirstStageConfig = FirstStageConfig()
@@ -97,6 +97,11 @@ class Config(Section):
         """How many texts of each user are read as their mean."""
         wanted = self.evaluation.n_samples
         return self.generation.n_samples if wanted is None else wanted
+
+    @property
+    def backbones(self) -> list[str]:
+        """Every recommender of the run once: the judge's and those that are evaluated."""
+        return list(dict.fromkeys([self.reward.backbone, *self.evaluation.backbones]))
 
     @property
     def tuning_seed(self) -> int:

@@ -5,7 +5,12 @@ pass the same checks (`cleaning`).
 
 from rlrf4rec.data.cleaning import load_dataset
 from rlrf4rec.data.describe import describe
-from rlrf4rec.data.folds import folds_from_frame, folds_to_frame, make_folds
+from rlrf4rec.data.folds import (
+    folds_from_frame,
+    folds_to_frame,
+    make_folds,
+    require_feedback,
+)
 from rlrf4rec.data.splits import candidate_lists, popularity, reading_histories
 
 __all__ = [
@@ -17,4 +22,5 @@ __all__ = [
     "make_folds",
     "popularity",
     "reading_histories",
+    "require_feedback",
 ]

@@ -125,12 +125,9 @@ def _choose_users(log: Log, config: Config, dropped: Counts) -> pl.DataFrame:
 def needed_interactions(lists: ListsConfig) -> int:
     """The fewest interactions of a user with a reading history and one feedback chunk.
 
-    Of n interactions, min(ceil(n / 2), max_reading) are read and the rest is feedback. If the
-    setting ``min_history`` exceeds ``max_reading``, no number suffices: a huge one is returned.
+    Of n interactions, min(ceil(n / 2), max_reading) are read and the rest is feedback.
     """
     feedback = 1 if lists.partial_chunk else lists.chunk_size
-    if lists.min_history > lists.max_reading:
-        return 2**62
     # ceil(n / 2) >= min_history; and floor(n / 2) >= feedback, or n - max_reading >= feedback.
     return max(2 * lists.min_history - 1, min(2 * feedback, lists.max_reading + feedback))
 

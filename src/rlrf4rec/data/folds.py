@@ -7,7 +7,7 @@ import polars as pl
 
 from rlrf4rec.config import FoldsConfig
 from rlrf4rec.errors import DataError
-from rlrf4rec.records import Folds, IntArray
+from rlrf4rec.records import CandidateLists, Dataset, Folds, IntArray
 
 
 def make_folds(n_users: int, folds: FoldsConfig, seed: int) -> Folds:
@@ -56,6 +56,31 @@ def folds_from_frame(frame: pl.DataFrame) -> Folds:
         role=np.array(frame["role"].to_list(), dtype=np.str_),
         fold=frame["fold"].to_numpy().astype(np.int64),
     )
+
+
+def require_feedback(
+    dataset: Dataset, lists: CandidateLists, folds: Folds, positive_rating: float
+) -> None:
+    """Check that there is something to learn from, before an LLM writes for hours.
+
+    Raises:
+        DataError: in some half, fewer than two training users have a list with both a positive
+            and a negative, as cross-fitted rewards need.
+    """
+    highest = dataset.interactions["rating"].to_numpy().max()
+    telling = lists.labels.any(axis=1) & ~lists.labels.all(axis=1)
+    for half in folds.policies:
+        trainers = np.flatnonzero((folds.half == half) & (folds.role == "train"))
+        n_telling = np.isin(trainers, lists.user[telling]).sum()
+        if n_telling < 2:
+            raise DataError(
+                "at least two training users with a list that holds a positive and a negative",
+                found=f"{n_telling} of the {len(trainers)} training users of LLM fold {half} "
+                f"({dataset.n_users} users in all; data.positive_rating is {positive_rating:g}, "
+                f"the log's highest rating {highest:g})",
+                remedy="Set data.positive_rating to what a positive has in your log, or keep more "
+                "users (data.max_users, lists.min_history).",
+            )
 
 
 def _split(order: IntArray, folds: FoldsConfig) -> Folds:

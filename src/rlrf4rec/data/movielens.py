@@ -16,6 +16,7 @@ from rlrf4rec.data.download import OFFICIAL_ARCHIVES, download_movielens
 from rlrf4rec.data.raw import (
     RawLog,
     RawTable,
+    open_table,
     read_delimited,
     read_table,
     require_file,
@@ -154,7 +155,7 @@ def _read_1m(folder: Path) -> RawLog:
 def _read_latest(folder: Path) -> RawLog:
     require_file(folder / "movies.csv")
     interactions = _renamed(
-        read_table(folder / "ratings.csv"),
+        open_table(folder / "ratings.csv"),
         {
             "user_id": "userId",
             "item_id": "movieId",
@@ -205,8 +206,7 @@ def _renamed(table: RawTable, columns: dict[str, str]) -> RawTable:
             found=f"no {', '.join(missing)} among {', '.join(table.frame.columns)}",
             remedy="Take the file from the original archive.",
         )
-    frame = table.frame.select(pl.col(name).alias(ours) for ours, name in columns.items())
-    return RawTable(table.path, frame, table.first_row, columns)
+    return table.select(columns)
 
 
 def _movies(table: RawTable, genres: pl.Expr) -> RawTable:

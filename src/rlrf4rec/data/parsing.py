@@ -41,7 +41,10 @@ def id_values(table: RawTable, column: str) -> pl.Series:
             values.is_not_nan() & (values.is_infinite() | (values != values.floor())),
             "an id (text or a whole number)",
         )
-        return values.fill_nan(None).cast(pl.Int64)
+        return _to_whole(table, column, values.fill_nan(None))
+    if isinstance(values.dtype, pl.Decimal) and not values.dtype.scale:
+        # As SQL exports whole numbers.
+        return _to_whole(table, column, values)
     if not (
         values.dtype.is_integer() or values.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)
     ):
@@ -80,10 +83,13 @@ def parse_integers(table: RawTable, column: str) -> pl.Series:
     """
     values = table.column(column)
     if values.dtype.is_integer():
-        return values.cast(pl.Int64)
+        return _to_whole(table, column, values)
+    whole = _whole_texts(values)
+    if whole is not None:
+        return whole
     numbers = parse_numbers(table, column).fill_nan(None)
     _refuse(table, column, numbers.is_infinite() | (numbers != numbers.floor()), "a whole number")
-    return numbers.cast(pl.Int64)
+    return _to_whole(table, column, numbers)
 
 
 def parse_times(table: RawTable, column: str) -> pl.Series:
@@ -97,22 +103,42 @@ def parse_times(table: RawTable, column: str) -> pl.Series:
     """
     values = table.column(column)
     if values.dtype.is_integer():
-        return values.cast(pl.Int64)
+        return _to_whole(table, column, values)
     if values.dtype in (pl.Date, pl.Datetime):
         return values.to_physical().cast(pl.Int64)
     if values.dtype != pl.String:
         return _finite_times(table, column, parse_numbers(table, column))
     text = _unblank(values)
+    # NaN is how pandas marks a missing time, among numbers and dates alike.
+    text = text.set(text.str.to_lowercase() == "nan", None)
     first = text.drop_nulls().head(1)
     if first.cast(pl.Float64, strict=False).null_count():
         times = _parse_iso(text)
         _refuse(table, column, text.is_not_null() & times.is_null(), "an ISO date or time")
         return times
-    # Nanoseconds since 1970 do not fit into a float: try whole numbers first.
-    whole = text.cast(pl.Int64, strict=False)
-    if whole.null_count() == text.null_count():
+    whole = _whole_texts(text)
+    if whole is not None:
         return whole
     return _finite_times(table, column, parse_numbers(table, column))
+
+
+def _whole_texts(values: pl.Series) -> pl.Series | None:
+    """Texts that are all whole numbers, as these; else None.
+
+    Not by way of a float, into which nanoseconds since 1970 and long ids do not fit.
+    """
+    if values.dtype != pl.String:
+        return None
+    text = _unblank(values)
+    whole = text.cast(pl.Int64, strict=False)
+    return whole if whole.null_count() == text.null_count() else None
+
+
+def _to_whole(table: RawTable, column: str, values: pl.Series) -> pl.Series:
+    """Whole numbers of any type as i64."""
+    whole = values.cast(pl.Int64, strict=False)
+    _refuse(table, column, values.is_not_null() & whole.is_null(), "a whole number below 2^63")
+    return whole
 
 
 def _finite_times(table: RawTable, column: str, numbers: pl.Series) -> pl.Series:
@@ -126,6 +152,8 @@ def _parse_iso(text: pl.Series) -> pl.Series:
         text.str.replace(r"^(\d{4}-\d{2}-\d{2})[ t]+", "${1}T")
         .str.replace(r"\s*(?:[zZ]|UTC)$", "+00:00")
         .str.replace(r"\s+([+-]\d{2}:?\d{2})$", "${1}")
+        # PostgreSQL's zone, hours alone.
+        .str.replace(r"(T\d{2}:\d{2}\S*[+-]\d{2})$", "${1}:00")
     )
     readings = [
         tidy.str.to_datetime(form, strict=False, time_unit="us").dt.replace_time_zone(None)

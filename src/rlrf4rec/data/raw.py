@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import polars as pl
 
+from rlrf4rec.data.faults import first_bad_row, other_format
 from rlrf4rec.errors import DataError
 
 PARQUET = (".parquet", ".pq")
@@ -152,7 +153,8 @@ def open_table(path: Path) -> RawTable:
 
 
 def read_table(path: Path) -> RawTable:
-    """Read a Parquet file (``.parquet``, ``.pq``), a TSV (``.tsv``) or a CSV (any other name).
+    """Read a Parquet file (``.parquet``, ``.pq``), a TSV (``.tsv``) or a CSV (any other name), the
+    last two also with ``.gz`` behind.
 
     Text files are read as UTF-8 and every column as text, so that an id such as ``007`` survives.
 
@@ -171,8 +173,14 @@ def _scan(path: Path) -> pl.LazyFrame:
     # A path is the name of one file, also where it holds a star or brackets.
     if _is_parquet(path):
         return pl.scan_parquet(path, glob=False)
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    return pl.scan_csv(path, separator=separator, infer_schema=False, glob=False)
+    format_found = other_format(path)
+    if format_found:
+        raise _unreadable(path, format_found)
+    return pl.scan_csv(path, separator=_separator(path), infer_schema=False, glob=False)
+
+
+def _separator(path: Path) -> str:
+    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
 def _is_parquet(path: Path) -> bool:
@@ -193,11 +201,18 @@ def _readable(path: Path) -> Iterator[None]:
         raise _no_rows(path) from error
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise DataError(
-            "a readable CSV (UTF-8, comma, one header row) or Parquet file",
-            found=f"{path}: {reason}",
-            remedy="Mend the file, or save it again in one of these formats.",
-        ) from error
+        if not _is_parquet(path):
+            reason = first_bad_row(path, _separator(path)) or reason
+        raise _unreadable(path, reason) from error
+
+
+def _unreadable(path: Path, found: str) -> DataError:
+    return DataError(
+        "a readable CSV (UTF-8, comma, one header row) or Parquet file",
+        found=f"{path}: {found}",
+        remedy="Mend the file, or save it again in one of these formats. In a CSV file a field "
+        "with a comma, a quote or a line break stands in quotes, and its own quotes twice.",
+    )
 
 
 def read_delimited(

@@ -256,5 +256,6 @@ def _too_few(user_id: str, eligible: int, missing: int, n_items: int, kind: List
     return DataError(
         f"at least {missing} items that user {user_id!r} never touched{with_log.get(kind, '')}",
         found=f"{eligible} of {n_items} items in the catalogue",
-        remedy="Lower lists.list_size, or add items to the catalogue.",
+        remedy="Remove this user from the log, lower lists.list_size, or add items to the "
+        "catalogue.",
     )

@@ -88,12 +88,13 @@ def _one_line(table: RawTable, columns: list[str]) -> pl.Expr:
 
 def _as_text(table: RawTable, column: str) -> pl.Expr:
     dtype = table.frame.schema[column]
-    if isinstance(dtype, pl.List) and not dtype.inner.is_nested():
-        return pl.col(column).cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
-    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+    inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+    if inner.is_nested() or inner in (pl.Binary, pl.Object, pl.Duration):
         raise DataError(
             f"text or numbers in column {column!r} of {table.path}",
             found=f"type {dtype}",
             remedy="Write the column as text.",
         )
+    if isinstance(dtype, pl.List):
+        return pl.col(column).cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
     return pl.col(column).cast(pl.String)

@@ -13,10 +13,17 @@ if TYPE_CHECKING:
     from rlrf4rec.recommenders.base import Reranker
     from rlrf4rec.recommenders.fitted import FittedRecommender
     from rlrf4rec.recommenders.inputs import ListInputs
-    from rlrf4rec.recommenders.registry import resolve_backbone
+    from rlrf4rec.recommenders.registry import resolve_backbone, try_backbones
     from rlrf4rec.recommenders.training import fit
 
-__all__ = ["FittedRecommender", "ListInputs", "Reranker", "fit", "resolve_backbone"]
+__all__ = [
+    "FittedRecommender",
+    "ListInputs",
+    "Reranker",
+    "fit",
+    "resolve_backbone",
+    "try_backbones",
+]
 
 _HOMES = {
     "FittedRecommender": "fitted",
@@ -24,6 +31,7 @@ _HOMES = {
     "Reranker": "base",
     "fit": "training",
     "resolve_backbone": "registry",
+    "try_backbones": "registry",
 }
 
 

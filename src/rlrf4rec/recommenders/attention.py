@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from rlrf4rec.errors import ConfigError
+
 
 class AttentionBlock(nn.Module):
     """``MAB(Q, X)``: Q attends to X, then a feed-forward layer; residual and normalised before.
@@ -15,6 +17,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, dim: int, n_heads: int, dropout: float) -> None:
         super().__init__()
+        require_heads("hidden_dim", dim, n_heads)
         self.n_heads = n_heads
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
@@ -38,3 +41,13 @@ class AttentionBlock(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
+
+
+def require_heads(setting: str, dim: int, n_heads: int) -> None:
+    """Raise `ConfigError` unless the heads divide the numbers of a setting evenly."""
+    if dim % n_heads:
+        raise ConfigError(
+            f"a {setting} that n_heads ({n_heads}) divides",
+            found=f"{setting} {dim}",
+            remedy="Change one of the two.",
+        )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
-from rlrf4rec.errors import ConfigError
+from rlrf4rec.recommenders.attention import require_heads
 from rlrf4rec.recommenders.features import Sizes
 from rlrf4rec.recommenders.sequential import SequentialRecommender
 
@@ -21,12 +21,7 @@ class SASRec(SequentialRecommender):
     def __init__(self, config: RecommenderConfig, knowledge: KnowledgeConfig, sizes: Sizes) -> None:
         super().__init__(config, knowledge, sizes)
         dim = config.embedding_dim
-        if dim % config.n_heads:
-            raise ConfigError(
-                f"an embedding_dim that n_heads ({config.n_heads}) divides, for sasrec",
-                found=f"embedding_dim {dim}",
-                remedy="Change one of the two.",
-            )
+        require_heads("embedding_dim", dim, config.n_heads)
         self.place = nn.Embedding(max(sizes.history_size, 1), dim)
         nn.init.normal_(self.place.weight, std=0.1)
         self.layers = nn.ModuleList(

@@ -17,6 +17,7 @@ from rlrf4rec.data import (
     load_dataset,
     make_folds,
     reading_histories,
+    require_feedback,
 )
 from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.generation.engines import available_device
@@ -28,6 +29,7 @@ from rlrf4rec.models import language_model_folder
 from rlrf4rec.progress import Reporter, Silent
 from rlrf4rec.prompts import Template, load_template
 from rlrf4rec.prompts.rendering import HistoryItem, PromptWriter
+from rlrf4rec.recommenders import try_backbones
 from rlrf4rec.records import (
     PADDING,
     CandidateLists,
@@ -170,6 +172,7 @@ def open_world(config: Config, workspace: Workspace, reporter: Reporter | None =
     Raises:
         RLRF4RecError: the data or the settings cannot be used.
     """
+    try_backbones(config.backbones, config.recommender, config.knowledge)
     dataset = load_dataset(config)
     histories = reading_histories(dataset, config.lists)
     folds = make_folds(dataset.n_users, config.folds, config.seed)
@@ -185,7 +188,9 @@ def open_world(config: Config, workspace: Workspace, reporter: Reporter | None =
             apart[kind] = retrieve_lists(world, first_stage)
         elif kind != config.lists.kind:
             apart[kind] = _store_lists_apart(config, workspace, dataset, kind, data)
-    return replace(world, first_stage=first_stage, listed_apart=apart)
+    world = replace(world, first_stage=first_stage, listed_apart=apart)
+    require_feedback(dataset, world.lists(), folds, config.data.positive_rating)
+    return world
 
 
 def _store_data(config: Config, workspace: Workspace, dataset: Dataset) -> Stage:
@@ -259,7 +264,8 @@ def write_prompts(world: World) -> Stage:
         writer.write_frame("prompts.parquet", frame)
 
     settings = {
-        "prompt": config.prompt.model_dump(),
+        # Where a template of the user's own lies says nothing of what it says.
+        "prompt": {**config.prompt.model_dump(), "template": world.template.domain},
         "seed": config.seed,
         # Zero-shot ranking asks later: its wording makes no text stale.
         "template": world.template.model_dump(exclude={"ranking"}),
