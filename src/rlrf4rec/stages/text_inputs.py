@@ -16,7 +16,12 @@ from rlrf4rec.stages.world import World
 def encode_texts(
     world: World, texts: pl.DataFrame, *, join_history: bool | None = None
 ) -> Float32Array:
-    """Vectors of sampled texts, ``[len(texts), d]``, in the frame's order.
+    """Vectors of sampled texts as they are read (`read_texts`), ``[len(texts), d]``."""
+    return world.encoder.encode(read_texts(world, texts, join_history=join_history))
+
+
+def read_texts(world: World, texts: pl.DataFrame, *, join_history: bool | None = None) -> list[str]:
+    """Sampled texts as recommenders read them, in the frame's order.
 
     The items that they name are linked to the catalogue first (`knowledge.link_items`). With
     `join_history` (None: as `knowledge.join_history` says) the reading history's text goes before
@@ -28,7 +33,7 @@ def encode_texts(
         answers = [
             f"{read[user]}\n{answer}" for user, answer in zip(texts["user"], answers, strict=True)
         ]
-    return world.encoder.encode(answers)
+    return answers
 
 
 def linked_texts(world: World, texts: pl.DataFrame) -> list[str]:
@@ -55,9 +60,13 @@ def text_rows(n_users: int, texts: pl.DataFrame) -> IntArray:
 def user_vectors(
     world: World, texts: pl.DataFrame, *, join_history: bool | None = None
 ) -> tuple[Float32Array, IntArray]:
-    """Each user's texts as one vector: `mean_vectors` of `encode_texts`."""
-    vectors = encode_texts(world, texts, join_history=join_history)
-    return mean_vectors(vectors, text_rows(world.dataset.n_users, texts))
+    """Each user's texts as one vector: `mean_vectors` of texts as they are read.
+
+    Joined to the history's text, an empty answer still has that to say.
+    """
+    read = read_texts(world, texts, join_history=join_history)
+    said = texts.with_columns(text=pl.Series(read, dtype=pl.String))
+    return mean_vectors(world.encoder.encode(read), text_rows(world.dataset.n_users, said))
 
 
 def mean_vectors(vectors: Float32Array, rows: IntArray) -> tuple[Float32Array, IntArray]:
