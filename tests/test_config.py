@@ -93,6 +93,11 @@ TABLE = {"source": "table", "interactions": "log.csv", "items": "items.csv"}
         ({"lists": {"min_history": 5, "max_reading": 4}}, "must not exceed max_reading"),
         ({"evaluation": {"seeds": [0, -1]}}, "evaluation.seeds.1"),
         ({"seed": 2**32}, "seed"),
+        (
+            {"evaluation": {"backbones": ["prm", "prm"]}},
+            "evaluation.backbones: Value error, every entry once",
+        ),
+        ({"alignment": {"max_pairs": 1, "pairs_per_user": 2}}, "not be smaller"),
         ({"data": {"interactions": "log.csv", "items": "items.csv"}}, "source: amazon or table"),
         ({"data": {**TABLE, "path": "folder"}}, "does not read path"),
         ({"data": {**TABLE, "columns": {"profile": ["age"]}}}, "columns.profile needs 'users'"),

@@ -35,6 +35,7 @@ def test_validate_says_what_would_run(call: Call, config_file: Path) -> None:
         ("data.positive_rating=6", "log's highest rating 5"),
         ("recommender.n_heads=3", "n_heads (3)"),
         ("evaluation.backbones=[no.such:Model]", "No module named"),
+        ("reward.backbone=rlrf4rec.recommenders.base:Reranker", "abstract class Reranker"),
     ],
 )
 def test_validate_names_what_is_wrong(

@@ -28,6 +28,10 @@ def test_ticks_cover_the_data_evenly(low, high):
     assert steps == pytest.approx([steps[0]] * len(steps))
 
 
+def test_values_that_hardly_differ_can_be_drawn():
+    line_chart("margin", "", [Series("dpo", [(0, 0.0), (1, 5e-10)])], "step", "margin")
+
+
 def test_intervals_lie_where_the_axis_says():
     """Span 0 to 1 with 6 % of air on each side: 0.5 lies midway between 142 and 312 units."""
     point = IntervalPoint("id", 0.5, (0.25, 0.75), "none")

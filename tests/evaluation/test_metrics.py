@@ -131,6 +131,12 @@ def test_cold_metrics_by_hand() -> None:
     np.testing.assert_allclose(found["cold_ndcg@1"], [0, np.nan, np.nan])
 
 
+def test_warm_positives_leave_a_cold_list_wherever_they_stand() -> None:
+    """Warm positive first, then negative, then cold positive: the cold one is second of two."""
+    found = cold_metrics([[1, 1, 0]], [[3.0, -2.0, -1.0]], [[False, True, False]], [5])
+    np.testing.assert_allclose(found["cold_ndcg@5"], [0.6309], atol=1e-4)
+
+
 def test_where_all_is_cold_nothing_is_left_out() -> None:
     rng = np.random.default_rng(0)
     labels, scores = rng.integers(0, 2, (30, 6)), rng.normal(size=(30, 6))

@@ -117,7 +117,8 @@ def test_a_story_without_tuning(results, stories):
     page = render_report(results, [untuned])
     assert "Text before tuning" in page
     assert "Text after tuning" not in page
-    assert "Best (chosen)" not in page
+    assert "Best and worst of its texts" not in page
+    assert "Best and worst of its texts" in render_report(results, stories)
 
 
 def test_a_list_without_a_positive_has_no_ndcg(results, stories):

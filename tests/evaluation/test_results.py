@@ -40,6 +40,15 @@ def test_the_contract_of_the_file(tmp_path, results):
     assert raw["config"]["alignment"]["learning_rate"] == 5e-7  # settings are not rounded
 
 
+def test_keys_of_a_later_release_are_passed_over(tmp_path, results):
+    path = tmp_path / "results.json"
+    write_results(path, results)
+    raw = json.loads(path.read_text())
+    raw["added"] = raw["systems"][0]["added"] = 1
+    path.write_text(json.dumps(raw))
+    assert read_results(path) == results
+
+
 def test_equal_results_give_equal_files(tmp_path, results):
     backwards = results.model_copy(
         update={"seconds": dict(reversed(list(results.seconds.items())))}

@@ -55,6 +55,26 @@ class TestBestAgainstWorst:
             (7, "prompt of 7", "best", "worst", -1.5, -2.5),
         ]
 
+    def test_pairs_of_one_user_do_not_contradict_each_other(self) -> None:
+        """Ten texts tie, two are well-formed: t1 over t0 by the tie-break, never t0 over t1."""
+        texts = _texts(
+            *((0, n, f"t{n}", n < 2, 0.6, -2.0 + 0.1 * n if n < 2 else -1.0) for n in range(10))
+        )
+        pairs = choose_pairs(texts, _config("ndcg", margin=0), None, pairs_per_user=2)
+        assert _chosen(pairs) == [(0, "t1", "t0")]
+
+    def test_texts_that_earn_the_same_make_no_pair(self) -> None:
+        texts = _texts((0, 0, "a", True, 0.5, -1.0), (0, 1, "b", True, 0.5, -1.0))
+        assert choose_pairs(texts, _config(margin=0), None).is_empty()
+
+    def test_a_text_written_twice_makes_its_pair_once(self) -> None:
+        texts = _texts(
+            *((0, n, "same", True, 0.9, -1.0) for n in (0, 1)),
+            *((0, n, "bad", True, 0.1, -3.0) for n in (2, 3)),
+        )
+        pairs = choose_pairs(texts, _config(), None, pairs_per_user=2)
+        assert _chosen(pairs) == [(0, "same", "bad")]
+
     def test_schema_is_the_standard_one(self) -> None:
         pairs = choose_pairs(
             _texts((0, 0, "a", True, 0.5, -1.0), (0, 1, "b", True, 0.1, -2.0)), _config(), None

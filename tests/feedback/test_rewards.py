@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig, RewardConfig
-from rlrf4rec.errors import DataError
+from rlrf4rec.errors import DataError, WorkspaceError
 from rlrf4rec.evaluation.metrics import list_metrics
 from rlrf4rec.feedback import RewardModels, fit_reward_models, reward_texts
 from rlrf4rec.feedback.rewards import log_likelihood, reward_folds
@@ -225,6 +226,13 @@ class TestCrossFitting:
         expected = reward_texts(models, world.inputs, world.lists, rows, k=5)
         assert reward_texts(loaded, world.inputs, world.lists, rows, k=5).equals(expected)
         assert not list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.pkl"))
+
+    def test_a_missing_fold_is_named(self, models: RewardModels, tmp_path: Path) -> None:
+        models.save(tmp_path)
+        for folder in tmp_path.glob("fold-1-*"):
+            shutil.rmtree(folder)
+        with pytest.raises(WorkspaceError, match="folds 0 to 1.*none of fold 1"):
+            RewardModels.load(tmp_path)
 
 
 class TestRewards:

@@ -134,12 +134,30 @@ def test_text_leaves_the_base_as_it_is(world: SmallWorld, backbone: str) -> None
     assert all(weight.requires_grad for weight in fitted.model.parameters())
 
 
-def test_noise_for_texts_is_not_taken_in(world: SmallWorld) -> None:
-    """Where no text helps on validation lists, the base's weights and their loss are kept."""
-    noise = np.random.default_rng(1).normal(size=world.user_vectors.shape).astype(np.float32)
-    base = world.fit_ids()
-    deaf = replace(world, user_vectors=noise).fit(base=base, learning_rate=1e-2)
-    assert _best_loss(deaf) <= _best_loss(base)
+@pytest.mark.parametrize(("seed", "learning_rate"), [(1, 0.3), (2, 0.01)])
+def test_noise_for_texts_is_not_taken_in(
+    world: SmallWorld, seed: int, learning_rate: float
+) -> None:
+    """Where no text helps on validation lists, the base's weights and their loss are kept.
+
+    Without the weights being put back, the two cases end at 1.85 and 1.837 from 1.83.
+    """
+
+    def noise(of: Float32Array, seed: int) -> Float32Array:
+        return np.random.default_rng(seed).normal(size=of.shape).astype(np.float32)
+
+    noisy = replace(
+        world,
+        user_vectors=noise(world.user_vectors, seed),
+        item_vectors=noise(world.item_vectors, seed + 9),
+    )
+    base = world.fit_ids(learning_rate=learning_rate)
+    deaf = noisy.fit(base=base, learning_rate=learning_rate)
+    bare = replace(noisy.inputs, item_knowledge=None, user_knowledge=None)
+    silent = np.full_like(noisy.own_text, -1)
+    before = _validation_loss(noisy, base.score(bare, noisy.lists, silent))
+    after = _validation_loss(noisy, deaf.score(noisy.inputs, noisy.lists, noisy.own_text))
+    assert after <= before + 1e-6
 
 
 def test_a_shared_base_gives_what_one_of_its_own_does(world: SmallWorld, tmp_path: Path) -> None:
@@ -269,8 +287,10 @@ def _fit_alternatives(world: SmallWorld, rows: IntArray) -> FittedRecommender:
     )
 
 
-def _best_loss(fitted: FittedRecommender) -> float:
-    return min(part.validation_loss or np.inf for part in fitted.history)
+def _validation_loss(world: SmallWorld, scores: Float32Array) -> float:
+    rows = world.validation & _telling(world)
+    loss = list_loss(torch.from_numpy(scores[rows]), torch.from_numpy(world.lists.labels[rows]))
+    return float(loss)
 
 
 def _telling(world: SmallWorld) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

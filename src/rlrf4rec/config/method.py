@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlrf4rec.config.sections import Backbone, Count, Order, Section, Seed
 
@@ -165,6 +165,12 @@ class AlignmentConfig(Section):
         description="of the draw of pairs, a new adapter's weights and the pairs' order; null: the "
         "run's. Another one tunes anew on the same texts and rewards: how much of a gain is luck",
     )
+
+    @model_validator(mode="after")
+    def _room_for_a_user(self) -> AlignmentConfig:
+        if self.max_pairs is not None and self.max_pairs < self.pairs_per_user:
+            raise ValueError("max_pairs must not be smaller than pairs_per_user")
+        return self
 
     def of_tuning(self) -> dict[str, object]:
         """What a tuning on given pairs depends on, but for its seed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlrf4rec.config.data import DataConfig, FirstStageConfig, FoldsConfig, ListsConfig
 from rlrf4rec.config.method import (
@@ -58,6 +58,13 @@ class EvaluationConfig(Section):
         5, ge=0, description="an item is cold with no more that training may know (ours)"
     )
     report_users: int = Field(6, ge=0, description="users shown in the report")
+
+    @field_validator("kinds", "backbones", "seeds", "ks")
+    @classmethod
+    def _each_once(cls, entries: list[object]) -> list[object]:
+        if len(set(entries)) < len(entries):
+            raise ValueError("every entry once: one that is measured twice counts twice")
+        return entries
 
 
 class MachineConfig(Section):

@@ -306,7 +306,8 @@ def _x_axis(marks: Sequence[float], scale: _Scale, top: float, bottom: float) ->
 def _tick_text(mark: float, marks: Sequence[float]) -> str:
     step = marks[1] - marks[0] if len(marks) > 1 else 1.0
     # 0.25 needs two digits although its power of ten has one.
-    digits = next(d for d in range(10) if math.isclose(round(step, d), step, rel_tol=1e-6))
+    exact = (d for d in range(10) if math.isclose(round(step, d), step, rel_tol=1e-6))
+    digits = next(exact, 9)
     return number(mark, digits)
 
 

@@ -319,7 +319,8 @@ def read_results(path: Path | str) -> Results:
             remedy="Read it with the release that wrote it, or evaluate again.",
         )
     try:
-        return Results.model_validate(raw)
+        # A later release may have added keys; within a version none has another meaning.
+        return Results.model_validate(raw, extra="ignore")
     except ValidationError as error:
         first = error.errors()[0]
         raise WorkspaceError(

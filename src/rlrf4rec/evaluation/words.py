@@ -36,7 +36,11 @@ _SYSTEMS = {
         "untuned",
         "one text of the LLM before tuning, sampled at a lower temperature",
     ),
-    "best_of_n": ("Best of N", "untuned", "the untuned LLM's text with the highest reward"),
+    "best_of_n": (
+        "Best of N",
+        "untuned",
+        "the untuned LLM's text with the highest reward on the user's other lists",
+    ),
     "untuned_mean": (
         "Untuned LLM, mean",
         "untuned",

@@ -56,13 +56,24 @@ def choose_pairs(
     said = texts.filter(pl.col("completion").str.strip_chars() != "")
     if config.choose_by != "measured":
         first, second = "estimate", first
-    scored = said.drop_nulls([first, second]).with_columns(pl.col(first).alias("reward"))
+    scored = said.drop_nulls([first, second]).with_columns(
+        pl.col(first).alias("reward"), pl.col(second).alias("tie_break")
+    )
     worst_first = scored.sort("user", first, second, "sample")
     pairs = _join(
         _numbered(worst_first.reverse().filter(_may_be_chosen(config)), pairs_per_user),
         _numbered(worst_first, pairs_per_user),
-    ).filter(pl.col("chosen_reward") - pl.col("rejected_reward") >= config.margin)
-    return _sample(pairs, max_pairs, seed)
+    )
+    # With a margin of 0 texts may tie, and few of the best be well-formed.
+    better = (pl.col("chosen_reward") > pl.col("rejected_reward")) | (
+        (pl.col("chosen_reward") == pl.col("rejected_reward"))
+        & (pl.col("chosen_tie_break") > pl.col("rejected_tie_break"))
+    )
+    apart = pl.col("chosen_reward") - pl.col("rejected_reward") >= config.margin
+    kept = pairs.filter(better & apart).select(list(PAIR_SCHEMA))
+    # The same text may have been written twice.
+    distinct = kept.unique(["user", "chosen", "rejected"], keep="first", maintain_order=True)
+    return _sample(distinct, max_pairs, seed)
 
 
 def choose_random_pairs(
@@ -86,7 +97,7 @@ def choose_random_pairs(
         others = order.filter(~pl.col("completion").is_in(formed["completion"].implode()))
         if formed.height and others.height:
             both = (_numbered(_unrewarded(some), n_pairs) for some in (formed, others))
-            parts.append(_join(*both))
+            parts.append(_join(*both).select(list(PAIR_SCHEMA)))
     if not parts:
         return pl.DataFrame(schema=PAIR_SCHEMA)
     return pl.concat(parts).sort("user", maintain_order=True)
@@ -106,7 +117,8 @@ def _numbered(texts: pl.DataFrame, most: int) -> pl.DataFrame:
 
 
 def _unrewarded(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(pl.lit(None, dtype=pl.Float64).alias("reward"))
+    nothing = pl.lit(None, dtype=pl.Float64)
+    return rows.with_columns(nothing.alias("reward"), nothing.alias("tie_break"))
 
 
 def _join(chosen: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
@@ -117,6 +129,7 @@ def _join(chosen: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
             "prompt",
             pl.col("completion").alias("chosen"),
             pl.col("reward").alias("chosen_reward"),
+            pl.col("tie_break").alias("chosen_tie_break"),
         )
         .join(
             rejected.select(
@@ -124,12 +137,12 @@ def _join(chosen: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
                 "place",
                 pl.col("completion").alias("rejected"),
                 pl.col("reward").alias("rejected_reward"),
+                pl.col("tie_break").alias("rejected_tie_break"),
             ),
             on=["user", "place"],
         )
         .filter(pl.col("chosen") != pl.col("rejected"))
         .sort("user", "place")
-        .select(list(PAIR_SCHEMA))
     )
 
 

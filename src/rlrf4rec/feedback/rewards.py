@@ -21,6 +21,7 @@ import polars as pl
 from scipy.special import log_softmax
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig, RewardConfig
+from rlrf4rec.errors import WorkspaceError
 from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.records import BoolArray, CandidateLists, Float32Array, FloatArray, IntArray
 from rlrf4rec.workers import one_thread, worker_count, worker_pool
@@ -53,13 +54,23 @@ class RewardModels:
 
     @classmethod
     def load(cls, folder: Path) -> RewardModels:
-        """The inverse of `save`."""
+        """The inverse of `save`.
+
+        Raises:
+            WorkspaceError: a fold's models are missing, without which its users have no reward.
+        """
         from rlrf4rec.recommenders import FittedRecommender
 
         fold = pl.read_parquet(folder / "folds.parquet")["fold"].to_numpy().astype(np.int64)
         models: list[list[FittedRecommender]] = []
         while paths := sorted(folder.glob(f"fold-{len(models)}-seed-*")):
             models.append([FittedRecommender.load(path) for path in paths])
+        if len(models) <= fold.max():
+            raise WorkspaceError(
+                f"the reward models of folds 0 to {fold.max()} in {folder}",
+                found=f"none of fold {len(models)}",
+                remedy="Copy the whole folder again, or reward again.",
+            )
         return cls(models, fold)
 
 

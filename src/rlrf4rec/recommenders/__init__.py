@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from rlrf4rec.recommenders.base import Reranker
     from rlrf4rec.recommenders.fitted import FittedRecommender
     from rlrf4rec.recommenders.inputs import ListInputs
-    from rlrf4rec.recommenders.registry import resolve_backbone, try_backbones
+    from rlrf4rec.recommenders.registry import resolve_backbone
     from rlrf4rec.recommenders.training import fit
+    from rlrf4rec.recommenders.trying import try_backbones
 
 __all__ = [
     "FittedRecommender",
@@ -31,7 +32,7 @@ _HOMES = {
     "Reranker": "base",
     "fit": "training",
     "resolve_backbone": "registry",
-    "try_backbones": "registry",
+    "try_backbones": "trying",
 }
 
 

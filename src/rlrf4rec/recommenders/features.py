@@ -247,7 +247,7 @@ class CandidateFeatures(TextFeatures):
         return hidden, score + self.alone(hidden).squeeze(-1)
 
     def read_items(self, prepared: Prepared, texts: Texts, users: Tensor) -> ReadItems:
-        """The reading histories of users ``[b]``; in training, whole read items are dropped."""
+        """The reading histories of users ``[b]``; in training, some are masked."""
         items = prepared.history_items[users]
         return ReadItems(
             self.read(items),

@@ -58,7 +58,8 @@ class TextSpace(nn.Module):
             mean = vectors.mean(0)
             spread = ((vectors - mean) @ self.basis).square().mean().sqrt()
             self.get_buffer(f"{kind}_mean").copy_(mean)
-            self.get_buffer(f"{kind}_scale").copy_(spread.clamp_min(1e-6))
+            # Vectors that are all the same have no scale of their own.
+            self.get_buffer(f"{kind}_scale").fill_(float(spread) if spread > 1e-6 else 1.0)
 
     @torch.no_grad()
     def users(self, vectors: Tensor) -> Tensor:

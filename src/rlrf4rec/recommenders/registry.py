@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
 
-import torch
-
-from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.errors import ConfigError
 from rlrf4rec.recommenders.base import Recommender
 from rlrf4rec.recommenders.dlcm import DLCM
-from rlrf4rec.recommenders.features import Sizes
 from rlrf4rec.recommenders.gru4rec import GRU4Rec
 from rlrf4rec.recommenders.mir import MIR
 from rlrf4rec.recommenders.prm import PRM
@@ -46,7 +41,7 @@ def resolve_backbone(name: str) -> type[Recommender]:
         )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         raise ConfigError(
             f"a class to import at {name!r}",
             found=str(error),
@@ -59,19 +54,6 @@ def resolve_backbone(name: str) -> type[Recommender]:
             remedy="Derive your class from Reranker and implement compare().",
         )
     return found
-
-
-def try_backbones(
-    names: Iterable[str], config: RecommenderConfig, knowledge: KnowledgeConfig
-) -> None:
-    """Make a tiny one of each, so that what cannot be made is known before the LLM writes.
-
-    Raises:
-        ConfigError: as `resolve_backbone`, or settings that a backbone cannot take.
-    """
-    with torch.random.fork_rng(devices=[]):
-        for name in names:
-            resolve_backbone(name)(config, knowledge, Sizes(1, 2, 0, False, False, 1))
 
 
 def resolve_sequential(name: str) -> type[SequentialRecommender]:
