@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlrf4rec.ablation import Plan, ablate, load_plan
+from rlrf4rec.ablation import Plan, Variant, ablate, load_plan
 from rlrf4rec.errors import ConfigError, WorkspaceError
 from rlrf4rec.evaluation.ablations import Ablations
 from rlrf4rec.progress import OnProgress
@@ -71,7 +71,8 @@ def done(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> D
         "reward:\n"
         "  smooth: {reward.metric: log_likelihood}\n"
         "  ndcg: {reward.metric: ndcg}\n"
-        "  too_wide: {reward.margin: 1000}\n",
+        "  too_wide: {reward.margin: 1000}\n"
+        "  diverges: {alignment.learning_rate: 1.0e+30}\n",
     )
     plan = load_plan(write_config(folder, folder / "model"), axes)
     output = folder / "out"
@@ -115,11 +116,23 @@ def test_one_table_an_axis_the_baseline_under_its_own_name(done: Done) -> None:
         ("smooth", True, "baseline"),
         ("ndcg", False, "reward/ndcg"),
         ("too_wide", False, None),
+        ("diverges", False, None),
     ]
+    assert "a finite loss" in str(axis.variants[3].failed)
     assert "preference pairs" in str(axis.variants[2].failed)
     written = json.loads((done.output / "ablations.json").read_text())
     assert Ablations.model_validate(written) == done.tables
     assert "| ndcg | PRM |" in (done.output / "ablations.md").read_text()
+
+
+def test_tables_of_other_axes_stay(done: Done) -> None:
+    """Run again with another axis, whose only variant is the baseline."""
+    same = Variant("other", "same", {}, done.plan.baseline)
+    tables = ablate(Plan(done.plan.baseline, (same,)), done.output)
+    assert [axis.axis for axis in tables.axes] == ["reward", "other"]
+    assert tables.axes[0] == done.tables.axes[0]
+    again = ablate(done.plan, done.output)
+    assert [axis.axis for axis in again.axes] == ["other", "reward"]
 
 
 def test_not_into_a_runs_own_folder(done: Done) -> None:
@@ -171,9 +184,11 @@ def test_overrides_hold_for_all_and_axes_can_be_picked() -> None:
 def test_every_wrong_variant_is_named_before_anything_is_run(tmp_path: Path) -> None:
     axes = _write(
         tmp_path / "axes.yaml",
-        "a:\n  x: {reward.margin: -1}\n  y: {reward.marginn: 0}\n  z: {reward.margin: 0}\n",
+        "a:\n  x: {reward.margin: -1}\n  y: {reward.marginn: 0}\n  z: {reward.margin: 0}\n"
+        "  t: {prompt.template: gone.yaml}\n  b: {reward.backbone: 'no.such:Model'}\n",
     )
-    with pytest.raises(ConfigError, match=r"a/x: .*reward\.margin.*a/y: .*reward\.marginn") as info:
+    named = r"a/x: .*reward\.margin.*a/y: .*marginn.*a/t: .*gone\.yaml.*a/b: No module named"
+    with pytest.raises(ConfigError, match=named) as info:
         load_plan(CONFIGS / "demo.yaml", axes)
     assert "a/z" not in str(info.value)
 
@@ -188,6 +203,7 @@ def test_every_wrong_variant_is_named_before_anything_is_run(tmp_path: Path) -> 
         ("a: {on: {seed: 1}}", "True"),
         ("a: {../x: {seed: 1}}", "'../x'"),
         ("baseline: {x: {seed: 1}}", "baseline"),
+        ("lock: {x: {seed: 1}}", "lock"),
         ("a: {x: {reward: {margin: 1}}}", "a/x: 'reward'"),
         ("a: {x: {machine.device: cuda}}", "machine.device"),
         ("a: [", "axes.yaml"),

@@ -19,6 +19,7 @@ from rlrf4rec.config import Config
 from rlrf4rec.errors import RequestError, WorkspaceError
 from rlrf4rec.evaluation.results import Results
 from rlrf4rec.loop import run_rounds
+from rlrf4rec.progress import OnProgress, Silent
 from rlrf4rec.running import evaluate_run
 from rlrf4rec.stages.evaluating import evaluate
 from rlrf4rec.stages.text_inputs import encode_texts
@@ -140,6 +141,65 @@ def test_rounds_end_where_texts_no_longer_differ(
     assert not (tmp_path / "run" / "round-2").exists()
 
 
+@pytest.mark.parametrize(("rewards", "kept"), [((-1.0, -1.1), 0), ((-1.1, -1.0), 1)])
+def test_a_round_that_earns_less_is_not_kept(
+    finished: tuple[Path, Results],
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rewards: tuple[float, float],
+    kept: int,
+) -> None:
+    """Validation users' rewards before and after."""
+    told = iter(rewards)
+    monkeypatch.setattr("rlrf4rec.loop.validation_reward", lambda world, judged: next(told))
+    rounds = config.rounds.model_copy(update={"early_stop": True})
+    workspace = Workspace(tmp_path / "run", siblings=[finished[0]])
+    trail = run_rounds(open_world(config.model_copy(update={"rounds": rounds}), workspace))
+    assert trail.stopped_early == (kept == 0)
+    assert trail.final.number == kept
+
+
+def test_the_control_is_tuned_on_pairs_that_no_reward_chose(
+    finished: tuple[Path, Results], config: Config, tmp_path: Path
+) -> None:
+    alignment = config.alignment.model_copy(update={"random_pairs": True})
+    workspace = Workspace(tmp_path / "run", siblings=[finished[0]])
+    world = open_world(config.model_copy(update={"alignment": alignment}), workspace)
+    control = run_rounds(world).random_pairs
+    assert control is not None
+    drawn = control.pairs[0].frame("pairs.parquet")
+    ours = pl.read_parquet(finished[0] / "round-0/policy-0/pairs/pairs.parquet")
+    assert drawn["user"].equals(ours["user"])
+    assert drawn["chosen_reward"].null_count() == drawn.height
+    assert not drawn["chosen"].equals(ours["chosen"])
+    texts = control.samples[0].frame("samples.parquet")["text"]
+    tuned = pl.read_parquet(finished[0] / "round-1/policy-0/samples/samples.parquet")
+    assert not texts.equals(tuned.filter(pl.col("sample") == 0)["text"])
+
+
+def test_results_of_other_settings_go_before_new_ones_are_made(
+    finished: tuple[Path, Results], config: Config, tmp_path: Path
+) -> None:
+    """Stopped on the way to new ones, a run does not pass for finished with the old."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    machine = config.machine.model_copy(update={"shard_size": 3})
+    run(config.model_copy(update={"machine": machine}), folder)
+    evaluation = config.evaluation.model_copy(update={"seeds": [1]})
+
+    class Stopping(Silent):
+        def start(self, stage: str, unit: str) -> OnProgress:
+            assert not (folder / "results.json").exists()
+            raise KeyboardInterrupt
+
+    assert (folder / "results.json").exists()
+    with pytest.raises(KeyboardInterrupt):
+        run(config.model_copy(update={"evaluation": evaluation}), folder, Stopping())
+    with pytest.raises(WorkspaceError):
+        load_run(folder)
+
+
 def test_lists_of_a_first_stage_are_evaluated_on_the_texts_there_are(
     finished: tuple[Path, Results], config: Config, tmp_path: Path
 ) -> None:
@@ -245,11 +305,14 @@ def test_texts_of_other_settings_are_refused(
 def test_the_reward_function_repeats_the_stored_rewards(
     finished: tuple[Path, Results],
 ) -> None:
+    cached = sorted(finished[0].rglob("vectors/*/*"))
     reward = load_run(finished[0]).reward_function()
     stored = pl.read_parquet(finished[0] / "round-0/policy-0/rewards/rewards.parquet").head(9)
     completions = stored["text"].str.strip_prefix("Likes:").to_list()
     rewards = reward([""] * 9, completions, user_id=stored["user_id"].to_list())
     np.testing.assert_allclose(rewards, stored["log_likelihood"].to_numpy(), atol=1e-5)
     assert reward([""], [" "], user_id=[stored["user_id"][0]]) == [None]
+    assert reward([""], ["Something new"], user_id=[stored["user_id"][0]]) != [None]
+    assert sorted(finished[0].rglob("vectors/*/*")) == cached
     with pytest.raises(RequestError, match="nobody"):
         reward([""], ["x"], user_id=["nobody"])

@@ -53,7 +53,9 @@ class TestNames:
         assert language_model_folder(str(tmp_path / "my-llm")) == tmp_path / "my-llm"
         assert encoder_folder("~/my-llm") == tmp_path / "my-llm"
 
-    @pytest.mark.parametrize("name", ["packaged/gpt", "./nowhere", "/nowhere", "~/nowhere"])
+    @pytest.mark.parametrize(
+        "name", ["", "packaged/gpt", "./nowhere", "/nowhere", "~/nowhere", "~no-such-user/llm"]
+    )
     def test_what_can_be_no_hub_id(self, name: str) -> None:
         for find in (language_model_folder, encoder_folder):
             with pytest.raises(MissingPartError, match=r"packaged/smollm2-135m-instruct") as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -326,6 +328,21 @@ class TestLock:
         holder.communicate("")
         with workspace.lock():
             assert (workspace.folder / "lock").read_text() == str(os.getpid())
+
+    def test_folder_that_cannot_be_written_to(
+        self, run: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a read-only file system, which root, too, cannot write to."""
+        own_open = Path.open
+
+        def refuse(path: Path, *arguments: Any) -> Any:
+            if path.name == "lock":
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            return own_open(path, *arguments)
+
+        monkeypatch.setattr(Path, "open", refuse)
+        with pytest.raises(WorkspaceError, match=r"Read-only file system: .*lock"), run.lock():
+            pass
 
     def test_freed_after_an_error(self, run: Workspace) -> None:
         with pytest.raises(Killed), run.lock():

@@ -4,10 +4,11 @@ A reference implementation of RLRF4Rec (arXiv 2410.05939):
 
     import rlrf4rec
 
-    config = rlrf4rec.load_config("configs/demo.yaml")
-    rlrf4rec.run(config, "runs/demo")
-    run = rlrf4rec.load_run("runs/demo")
-    run.rerank(["242", "302", "51"], user_id="22")
+    if __name__ == "__main__":  # worker processes import the script again
+        config = rlrf4rec.load_config("configs/demo.yaml")
+        rlrf4rec.run(config, "runs/demo")
+        run = rlrf4rec.load_run("runs/demo")
+        run.rerank(["242", "302", "51"], user_id="22")
 
 The names are imported on first use: ``import rlrf4rec`` alone loads neither torch nor polars.
 """

@@ -24,6 +24,7 @@ from rlrf4rec.evaluation.ablations import (
     Ablations,
     Axis,
     VariantRow,
+    read_ablations,
     variant_row,
     write_ablations,
 )
@@ -107,11 +108,12 @@ def load_plan(
             remedy="Correct --axis, or add the axis to the file.",
         )
     variants, problems = [], []
-    for axis in axes or table:
+    for axis in dict.fromkeys(axes or table):
         for name, settings in table[axis].items():
             changes = [f"{key}={_yaml(value)}" for key, value in settings.items()]
             try:
                 config = load_config(base, [*overrides, *changes])
+                _try_parts(config)
             except ConfigError as error:
                 problems.append(f"{axis}/{name}: {error.found}")
             else:
@@ -125,13 +127,23 @@ def load_plan(
     return Plan(baseline, tuple(variants))
 
 
+def _try_parts(config: Config) -> None:
+    """Raise `ConfigError` for a template or a recommender that a run would not find."""
+    from rlrf4rec.prompts import load_template
+    from rlrf4rec.recommenders import try_backbones
+
+    load_template(config.prompt.template)
+    try_backbones(config.backbones, config.recommender, config.knowledge)
+
+
 def ablate(plan: Plan, output: Path | str, reporter: Reporter | None = None) -> Ablations:
     """Run the baseline and all variants, and write their tables after each of them.
 
     ``output`` holds a run's folder for the baseline (``baseline/``) and for each variant
     (``AXIS/VARIANT/``), ``ablations.json`` and ``ablations.md``. A variant with the baseline's own
     settings is the baseline. Finished work is not redone. A variant whose data do not suffice (too
-    few pairs, say), or whose model is not there, is named as failed in its table; the others go on.
+    few pairs, say), whose tuning diverges, or whose model is not there, is named as failed in its
+    table; the others go on. Tables of other axes that are in the folder stay.
 
     Raises:
         RLRF4RecError: the baseline cannot be run, the folder is in use or not an ablation's.
@@ -148,6 +160,7 @@ def ablate(plan: Plan, output: Path | str, reporter: Reporter | None = None) -> 
         rows: dict[str, list[VariantRow]] = {
             axis: _baseline_rows(plan, axis, results, metric) for axis in plan.axes
         }
+        others = _other_axes(output, plan, results, metric)
         for variant in plan.variants:
             if variant.config != plan.baseline:
                 row = _run_variant(variant, output, folders, metric, reporter)
@@ -156,10 +169,27 @@ def ablate(plan: Plan, output: Path | str, reporter: Reporter | None = None) -> 
                 dataset=results.dataset,
                 lists=results.lists,
                 metric=metric,
-                axes=[Axis(axis=axis, variants=of_axis) for axis, of_axis in rows.items()],
+                axes=[
+                    *others,
+                    *(Axis(axis=axis, variants=of_axis) for axis, of_axis in rows.items()),
+                ],
             )
             write_ablations(output, tables)
     return tables
+
+
+def _other_axes(output: Path, plan: Plan, results: Results, metric: str) -> list[Axis]:
+    """Tables that the folder has of axes not in the plan, where their baseline is the same."""
+    before = read_ablations(output)
+    if before is None:
+        return []
+    rows = variant_row(results, metric, variant=BASELINE, baseline=True, settings={}, run=BASELINE)
+    return [
+        axis
+        for axis in before.axes
+        if axis.axis not in plan.axes
+        and any(row.baseline and row.systems == rows.systems for row in axis.variants)
+    ]
 
 
 def _run_variant(
@@ -173,7 +203,7 @@ def _run_variant(
             _Named(reporter, str(variant.folder)),
             [other for other in folders if other != folder],
         )
-    except (DataError, MissingPartError) as error:
+    except (ConfigError, DataError, MissingPartError) as error:
         return VariantRow(
             variant=variant.name, baseline=False, settings=variant.settings, failed=str(error)
         )
@@ -233,7 +263,7 @@ def _read_axes(path: Path) -> dict[str, dict[str, dict[str, JsonValue]]]:
     axes: dict[str, dict[str, dict[str, JsonValue]]] = {}
     for axis, variants in raw.items():
         name = _name(path, axis)
-        if name == BASELINE:
+        if name in (BASELINE, "lock"):
             raise _wrong_shape(path, "an axis", axis)
         if not isinstance(variants, dict) or not variants:
             raise _wrong_shape(path, name, variants)
@@ -274,7 +304,7 @@ def _wrong_shape(path: Path, where: str, found: object) -> ConfigError:
     return ConfigError(
         "axes of variants of settings, such as {rounds: {'2': {rounds.n_rounds: 2}}}",
         found=f"{path}: {where}: {str(found)[:80]!r}",
-        remedy="See configs/ablations/axes.yaml; 'baseline' is no axis.",
+        remedy="See configs/ablations/axes.yaml; 'baseline' and 'lock' are no axes.",
     )
 
 

@@ -111,7 +111,10 @@ class Run:
         """
         from rlrf4rec.stages.reward_function import RecommenderReward
 
-        return RecommenderReward(*self._open())
+        world, trail = self._open()
+        # The lock is not held any longer: the run's folder may be read, not written to.
+        world.encoder.stop_storing()
+        return RecommenderReward(world, trail)
 
     def _open(self) -> tuple[World, Trail]:
         from rlrf4rec.loop import run_rounds
@@ -119,7 +122,6 @@ class Run:
         from rlrf4rec.stages.world import open_world
 
         workspace = Workspace(self.folder, replay=True)
-        # The lock is not held afterwards: what follows goes nowhere near the run's folder.
         with workspace.lock():
             world = open_world(run_config(self.folder), workspace)
             return world, run_rounds(world)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _GGUF_CONTROL_TOKEN = 3
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+# Second copies of the weights, in other layouts.
+_SECOND_COPIES = ["consolidated*", "original/*"]
 
 
 def language_model_folder(name: str) -> Path:
@@ -84,9 +86,9 @@ def _package_folder(module: str, package: str) -> Path:
 
 
 def _local_or_hub(name: str, *, what: str) -> Path:
-    if Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
-    if name.startswith("packaged/") or name.startswith((".", "/", "~")):
+    if name and (folder := Path(os.path.expanduser(name))).is_dir():
+        return folder
+    if not name or name.startswith("packaged/") or name.startswith((".", "/", "~")):
         raise MissingPartError(
             f"{what}: packaged/smollm2-135m-instruct, packaged/all-minilm-l6-v2, a folder, or a "
             "hub id such as HuggingFaceTB/SmolLM2-360M-Instruct",
@@ -96,7 +98,9 @@ def _local_or_hub(name: str, *, what: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        return Path(
+            snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_SECOND_COPIES)
+        )
     except Exception as error:  # the hub's client raises many kinds: network, gate, name, disk
         raise MissingPartError(
             f"{what} on the model hub or in its local cache",

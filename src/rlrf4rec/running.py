@@ -75,6 +75,7 @@ def run_config(folder: Path | str) -> Config:
 def _complete(config: Config, workspace: Workspace, reporter: Reporter | None) -> Results:
     with workspace.lock():
         world = open_world(config, workspace, reporter)
+        _forget_results_of_others(config, workspace.folder)
         remember(config, workspace.folder)
         trail = run_rounds(world)
         evaluation = evaluate(world, trail)
@@ -87,6 +88,16 @@ def _complete(config: Config, workspace: Workspace, reporter: Reporter | None) -
             tuning_curves(trail),
         )
     return evaluation.results
+
+
+def _forget_results_of_others(config: Config, folder: Path) -> None:
+    """Remove results of other settings: with them, a stopped run would pass for finished."""
+    if not (folder / "config.yaml").exists():
+        return
+    same_machine = {"machine": config.machine}
+    if run_config(folder).model_copy(update=same_machine) != config:
+        for name in ("results.json", "report.html"):
+            (folder / name).unlink(missing_ok=True)
 
 
 def remember(config: Config, folder: Path) -> None:

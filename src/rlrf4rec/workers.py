@@ -7,25 +7,44 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+
+from rlrf4rec.errors import MissingPartError
 
 
 def worker_count(processes: int, n_tasks: int) -> int:
     """Processes to work with: those asked for (0: one a core), and no more than there are tasks."""
-    return min(processes or os.cpu_count() or 1, n_tasks)
+    return min(processes or _cores(), n_tasks)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @contextmanager
 def worker_pool(processes: int) -> Iterator[Executor]:
-    """Processes for trainings; 0 means one a core. They end when their parent dies."""
+    """Processes for trainings; 0 means one a core. They end when their parent dies.
+
+    Raises:
+        MissingPartError: one of them ended before its work was done.
+    """
     with ProcessPoolExecutor(
-        max_workers=processes or os.cpu_count() or 1,
+        max_workers=processes or _cores(),
         # A forked child of a process that has run torch may hang.
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_end_with_parent,
     ) as pool:
         try:
             yield pool
+        except BrokenProcessPool as error:
+            raise MissingPartError(
+                "worker processes that live until their work is done",
+                found="one that ended early: for want of memory, or in a script that calls "
+                "rlrf4rec without `if __name__ == '__main__':`, which each of them runs again",
+                remedy="Lower machine.processes, or put the script's calls under that line.",
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -22,7 +22,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -274,12 +274,14 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """Hold an existing folder for one writer; the system frees it when the process dies.
 
     Raises:
-        WorkspaceError: another process holds it.
+        WorkspaceError: another process holds it, or it cannot be written to.
     """
-    with (folder / "lock").open("a+") as handle:
+    with ExitStack() as stack:
+        with readable_os_errors(folder):
+            handle = stack.enter_context((folder / "lock").open("a+"))
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             handle.seek(0)
             holder = handle.read().strip() or "unknown"
             raise WorkspaceError(
@@ -287,9 +289,10 @@ def lock_folder(folder: Path) -> Iterator[None]:
                 found=f"{folder} is in use by process {holder}",
                 remedy="Wait for that run to end, or name another folder with --output.",
             ) from error
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        with readable_os_errors(folder):
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
         yield
 
 

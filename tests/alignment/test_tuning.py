@@ -314,6 +314,8 @@ def test_learning_rate_rises_then_falls() -> None:
     factors = [learning_rate_factor(step, 6, 0.34) for step in range(6)]
     assert factors == [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
     assert learning_rate_factor(0, 1, 0.1) == 1.0
+    # After the last step the scheduler asks once more.
+    assert [learning_rate_factor(step, 2, 0.9) for step in range(3)] == [0.5, 1.0, 0.0]
 
 
 def test_curve_follows_the_schedule(base_model: Path, pairs: pl.DataFrame, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ class TestCrossFitting:
         models.save(tmp_path)
         for folder in tmp_path.glob("fold-1-*"):
             shutil.rmtree(folder)
-        with pytest.raises(WorkspaceError, match="folds 0 to 1.*none of fold 1"):
+        with pytest.raises(WorkspaceError, match=r"folds 0 to 1.*none of fold 1"):
             RewardModels.load(tmp_path)
 
 

@@ -8,6 +8,7 @@ again instead (gradient checkpointing), a third more work.
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,3 +87,9 @@ def gpu_room(model_folder: Path) -> int:
     total = int(torch.cuda.get_device_properties(0).total_memory)
     # As it is built, not as it is filled at the moment: a tuning goes on as it began.
     return int(total * _SHARE) - weights
+
+
+def release_models() -> None:
+    """Give back what nobody holds: a trainer stands in reference cycles, which keep its model."""
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing without CUDA

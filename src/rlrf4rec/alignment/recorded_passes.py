@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from rlrf4rec.alignment.known_modules import KnownModules
 from rlrf4rec.alignment.packing import visibility
 from rlrf4rec.cuda_graphs import Pool, can_record, new_pool, record, warm_up
+from rlrf4rec.generation.packable import find_obstacle
 from rlrf4rec.say_once import say_once
 
 _ROWS, _WIDTH = 4, 128
@@ -60,11 +61,18 @@ class RecordedPasses:
             return
         own_forward = backbone.forward
 
-        def forward(input_ids: Tensor, attention_mask: Tensor, **kwargs: Any) -> Any:
+        def forward(
+            input_ids: Tensor,
+            attention_mask: Tensor,
+            position_ids: Tensor | None = None,
+            **kwargs: Any,
+        ) -> Any:
             recording = self._recording(own_forward, input_ids, attention_mask)
             if recording is None:
+                if position_ids is not None:
+                    kwargs["position_ids"] = position_ids
                 return own_forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-            hidden = recording(input_ids, attention_mask, kwargs.get("position_ids"))
+            hidden = recording(input_ids, attention_mask, position_ids)
             return BaseModelOutputWithPast(last_hidden_state=hidden)  # type: ignore[arg-type]
 
         backbone.forward = forward
@@ -78,12 +86,16 @@ class RecordedPasses:
             can_record(self.model.device)
             and not self.modules.is_checkpointed
             and self.model.config.get_text_config()._attn_implementation == "sdpa"
+            and find_obstacle(self.model, 1) is None
         )
 
     def _recording(
         self, own_forward: Callable[..., Any], input_ids: Tensor, mask: Tensor
     ) -> _Recording | None:
-        """For this shape in this state of the model; None where there is none yet."""
+        """For this shape in this state of the model; None where there is none, or none yet."""
+        if mask.dim() == 2 and find_obstacle(self.model, input_ids.shape[1]) is not None:
+            # A window shorter than the row, which is in the mask that the model makes itself.
+            return None
         rows, width = input_ids.shape
         shape = (-(-rows // _ROWS) * _ROWS, -(-width // _WIDTH) * _WIDTH)
         state = self._state()

@@ -61,7 +61,7 @@ def learning_rate_factor(step: int, total_steps: int, warmup_share: float) -> fl
     warmup = round(warmup_share * total_steps)
     if step < warmup:
         return (step + 1) / warmup
-    return max(0.0, (total_steps - step) / (total_steps - warmup))
+    return max(0.0, (total_steps - step) / max(1, total_steps - warmup))
 
 
 class _Stage(Trainer):

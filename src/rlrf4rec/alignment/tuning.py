@@ -20,7 +20,13 @@ from trl.trainer.sft_config import SFTConfig
 
 from rlrf4rec.alignment.batches import largest_part
 from rlrf4rec.alignment.checkpoints import clear_if_stale, newest_checkpoint, tuning_key
-from rlrf4rec.alignment.gpu_memory import MicroBatch, gpu_room, pair_bytes, plan_micro_batch
+from rlrf4rec.alignment.gpu_memory import (
+    MicroBatch,
+    gpu_room,
+    pair_bytes,
+    plan_micro_batch,
+    release_models,
+)
 from rlrf4rec.alignment.models import (
     load_adapter,
     load_base_model,
@@ -134,6 +140,7 @@ def tune(
             save_steps=None if checkpoint_folder is None else SAVE_STEPS,
         )
         curve = tuning.run(start_adapter, output)
+        release_models()
     curve.steps.write_parquet(output / "curve.parquet")
     return curve
 
@@ -157,6 +164,7 @@ class _Tuning:
         if self.config.best_of_n_epochs > 0:
             rows += self._train(self._best_of_n_stage(start_adapter), "best_of_n")
             start_adapter = newest_checkpoint(self.folder / "best_of_n")
+            release_models()
         stage = self._dpo_stage(start_adapter)
         rows += self._train(stage, "dpo")
         output.mkdir(parents=True, exist_ok=True)

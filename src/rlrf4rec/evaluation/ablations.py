@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
 from rlrf4rec.evaluation import words
 from rlrf4rec.evaluation.results import (
@@ -17,10 +17,12 @@ from rlrf4rec.evaluation.results import (
     Results,
     RewardRow,
     Rounded,
+    Row,
     SystemRow,
     order_systems,
     write_text,
 )
+from rlrf4rec.workspace import read_json
 
 FORMAT_VERSION = 1
 
@@ -28,11 +30,7 @@ _SHOWN = re.compile(r"id|random_pairs|untuned|best_of_n|tuned_round_\d+")
 _TUNED = re.compile(r"tuned_round_(\d+)")
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class VariantRow(_Row):
+class VariantRow(Row):
     """One variant of an axis.
 
     Attributes:
@@ -52,20 +50,20 @@ class VariantRow(_Row):
     settings: dict[str, JsonValue]
     run: str | None = None
     failed: str | None = None
-    systems: list[SystemRow] = []
-    comparisons: list[ComparisonRow] = []
-    rewards: list[RewardRow] = []
+    systems: list[SystemRow] = Field(default_factory=list)
+    comparisons: list[ComparisonRow] = Field(default_factory=list)
+    rewards: list[RewardRow] = Field(default_factory=list)
     seconds: Rounded | None = None
 
 
-class Axis(_Row):
+class Axis(Row):
     """The variants of one axis, the baseline first."""
 
     axis: str
     variants: list[VariantRow]
 
 
-class Ablations(_Row):
+class Ablations(Row):
     """Everything that an ablation has shown so far.
 
     Attributes:
@@ -107,6 +105,15 @@ def variant_row(
         rewards=[row for row in results.rewards if row.split == "test"],
         seconds=sum(results.seconds.values()),
     )
+
+
+def read_ablations(folder: Path) -> Ablations | None:
+    """What `write_ablations` wrote; None where there is nothing of this version."""
+    try:
+        found = Ablations.model_validate(read_json(folder / "ablations.json"), extra="ignore")
+    except ValidationError:
+        return None
+    return found if found.version == FORMAT_VERSION else None
 
 
 def write_ablations(folder: Path, ablations: Ablations) -> None:

@@ -64,11 +64,13 @@ Rounded = Annotated[FiniteFloat, AfterValidator(lambda value: round(value, 6) + 
 Interval = tuple[Rounded, Rounded]
 
 
-class _Row(BaseModel):
+class Row(BaseModel):
+    """A part of a file that is read again; what is not in its fields is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SystemRow(_Row):
+class SystemRow(Row):
     """One system's mean of one metric.
 
     Attributes:
@@ -92,7 +94,7 @@ class SystemRow(_Row):
     kind: str
 
 
-class ComparisonRow(_Row):
+class ComparisonRow(Row):
     """``a`` minus ``b`` on the same lists; `Comparison` says how ``ci95`` and ``p`` are made.
 
     ``text`` is how tables print it: the difference, its 95 % interval and p.
@@ -117,7 +119,7 @@ class ComparisonRow(_Row):
         return f"{self.diff:+.3f} ({low:+.3f} to {high:+.3f}), p = {self.p:.3f}"
 
 
-class RewardRow(_Row):
+class RewardRow(Row):
     """Rewards of a round's texts, averaged over users.
 
     Attributes:
@@ -142,7 +144,7 @@ class RewardRow(_Row):
     reliability: Rounded | None = None
 
 
-class Results(_Row):
+class Results(Row):
     """Everything that a run has shown.
 
     Attributes:

@@ -7,6 +7,7 @@ with the texts' SHA-256 beside their vectors. A broken segment is dropped and en
 from __future__ import annotations
 
 import hashlib
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +55,7 @@ class TextEncoder:
         self._cache = cache
         self._device = device
         self._others = tuple(others)
+        self._stored: dict[bytes, Float32Array] | None = None
 
     @property
     def path(self) -> str:
@@ -80,7 +82,8 @@ class TextEncoder:
         """
         if not texts:
             return self.embed([""])[:0]
-        known = self._cached()
+        stored = self._cached() if self._stored is None else self._stored
+        known = ChainMap({}, stored)
         keys = [_key(text) for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         items = list(missing.items())
@@ -90,12 +93,17 @@ class TextEncoder:
             vectors = self._borrowed(segment_keys)
             if vectors is None:
                 vectors = self.embed([text for _, text in segment])
-            with readable_os_errors(self._cache):
-                self._save(segment_keys, vectors)
+            if self._stored is None:
+                with readable_os_errors(self._cache):
+                    self._save(segment_keys, vectors)
             known.update(zip(segment_keys, vectors, strict=True))
             if on_progress is not None:
                 on_progress(start + len(segment), len(items))
         return np.stack([known[key] for key in keys])
+
+    def stop_storing(self) -> None:
+        """From now on know what the cache holds, once and for all, and add nothing to it."""
+        self._stored = self._cached()
 
     def embed(self, texts: list[str]) -> Float32Array:
         """`encode` without the cache."""
@@ -104,10 +112,11 @@ class TextEncoder:
 
     def _cached(self) -> dict[bytes, Float32Array]:
         known: dict[bytes, Float32Array] = {}
-        for path in sorted(self._cache.glob("*.safetensors")):
+        # Names that begin with a dot are of files that somebody is writing.
+        for path in sorted(self._cache.glob("[!.]*.safetensors")):
             segment = _read_segment(path)
             if segment is None:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 continue
             known.update(zip(*segment, strict=True))
         return known
@@ -138,6 +147,10 @@ class KnowledgeEncoder:
     def __init__(self, dense: TextEncoder, lexical: LexicalSpace | None) -> None:
         self._dense = dense
         self._lexical = lexical
+
+    def stop_storing(self) -> None:
+        """See `TextEncoder.stop_storing`."""
+        self._dense.stop_storing()
 
     def encode(self, texts: Sequence[str]) -> Float32Array:
         """``[len(texts), d]``: two parts of unit length each, side by side."""
