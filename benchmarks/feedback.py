@@ -80,7 +80,9 @@ def _gain(
     name = f"round-{number}/policy-{half}"
     seen: set[int] = set()
     for earlier in range(1, number + 1):
-        pairs = _stage(workspace, f"round-{earlier}/policy-{half}/pairs").frame("pairs.parquet")
+        # A round's pairs are chosen among the texts of the one before, and lie there.
+        chosen_in = f"round-{earlier - 1}/policy-{half}/pairs"
+        pairs = _stage(workspace, chosen_in).frame("pairs.parquet")
         seen.update(pairs["user"].to_list())
     users = [int(user) for user in np.flatnonzero(world.folds.half == half) if user not in seen]
     with TemporaryDirectory() as temporary:
@@ -104,7 +106,7 @@ def _gain(
         best = before.filter(pl.col("sample") < 4).group_by("user").agg(pl.col(metric).max())
         print(
             f"  {metric}: {_mean(both[metric]):.4f}, {gain.mean():+.4f} ± {width:.4f} against "
-            f"untuned ({len(gain)} users); best of 4 untuned {_mean(best[metric]):.4f}"
+            f"untuned ({len(gain)} users); best of 4 untuned {_mean(best[metric].drop_nulls()):.4f}"
         )
 
 

@@ -23,9 +23,8 @@ import polars as pl
 from fold_0 import ndcg_on_fold_0, said_gain
 from rlrf4rec.config import load_config
 from rlrf4rec.data.seeds import stable_hash
-from rlrf4rec.knowledge.texts import history_texts
 from rlrf4rec.prompts.rendering import HistoryItem, shown_items
-from rlrf4rec.stages.systems import System, one_row_each, profile, without_text
+from rlrf4rec.stages.systems import System, history_text, one_row_each, profile, without_text
 from rlrf4rec.stages.text_inputs import linked_texts
 from rlrf4rec.stages.world import World, open_world, reading_items
 from rlrf4rec.workspace import Workspace
@@ -49,6 +48,7 @@ def _systems(world: World, texts: dict[str, list[str]]) -> list[System]:
     one_each = one_row_each(world)
     return [
         *(System(name, world.encoder.encode(some), one_each) for name, some in texts.items()),
+        history_text(world),
         profile(world),
         without_text(world),
     ]
@@ -87,9 +87,6 @@ def _forms(world: World) -> dict[str, list[str]]:
         "4 drawn films, 4 genres": both(films(_drawn, 4), genres(4)),
         "8 drawn films, 4 genres": both(films(_drawn, 8), genres(4)),
         "3 drawn films, 6 genres": both(films(_drawn, 3), genres(6)),
-        "history_text": history_texts(
-            world.dataset, world.histories, world.config.data.positive_rating
-        ),
     }
 
 

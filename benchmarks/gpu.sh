@@ -126,7 +126,7 @@ keep() {
 
 conclude() {
     case $STATUS in
-        0)  rm -rf "$RUN"-policy-* && echo "finished: $OUT" ;;
+        0)  echo "finished: $OUT" ;;
         124 | 137) echo "not finished after $LIMIT s: call again to go on" ;;
         *)  exit "$STATUS" ;;
     esac
@@ -137,6 +137,7 @@ rounds() {
     mapfile -t all < <(settings)
     within_limit "$PYTHON" benchmarks/policies.py "$CONFIG" "$RUN" "${all[@]}"
     keep
+    [ "$STATUS" != 0 ] || rm -rf "$RUN"-policy-0 "$RUN"-policy-1
     conclude
 }
 

@@ -10,6 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from rlrf4rec.errors import ConfigError
+
 WANTED = ("samples.parquet", "rewards.parquet", "curve.parquet", "stage.json")
 TOP = ("run.json", "config.yaml", "results.json")
 # The LLM's own ranking (evaluation.zero_shot), which `evaluate` does not compute.
@@ -19,7 +21,12 @@ LEFT_OUT = ("data", "lists", "first-stage", "evaluation", "deployed", "vectors")
 
 
 def publish(run: Path, folder: Path) -> None:
-    """Write ``folder`` anew from the ``run``, whose texts are finished."""
+    """Write ``folder`` anew from the ``run``, whose texts are finished.
+
+    Raises:
+        ConfigError: no run, or a folder that holds it or lies in it; nothing is removed then.
+    """
+    _require_apart(run.resolve(), folder.resolve())
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -36,5 +43,16 @@ def publish(run: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / relative)
 
 
+def _require_apart(run: Path, folder: Path) -> None:
+    if not (run / "run.json").exists():
+        raise ConfigError("a run's folder", found=f"no run.json in {run}", remedy="Correct RUN.")
+    if folder == run or run in folder.parents or folder in run.parents:
+        raise ConfigError("a folder apart from the run", found=str(folder), remedy="Name another.")
+
+
 if __name__ == "__main__":
-    publish(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        publish(Path(sys.argv[1]), Path(sys.argv[2]))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -79,6 +79,9 @@ def main() -> None:
     """Read the file that is named first on the command line."""
     results = read_results(Path(sys.argv[1]))
     kind = sys.argv[2] if len(sys.argv) > 2 else None
+    kinds = list(dict.fromkeys(row.kind for row in results.systems))
+    if kind is not None and kind not in kinds:
+        sys.exit(f"expected a kind of lists: {', '.join(kinds)}; found {kind!r}")
     pairs = list(dict.fromkeys((row.a, row.b) for row in results.comparisons))
     sys.stdout.write(
         "\n\n".join(

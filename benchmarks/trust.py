@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
+from evaluate_texts import finished_rounds
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.records import BoolArray, FloatArray, IntArray
@@ -24,7 +25,7 @@ from rlrf4rec.stages.text_inputs import user_vectors
 from rlrf4rec.stages.trials import Trial, fitted_folds, trial_inputs, trial_of
 from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workers import worker_pool
-from rlrf4rec.workspace import Stage, Workspace
+from rlrf4rec.workspace import Workspace
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 NUMBERS = (1, 2, 4, 8)
@@ -55,18 +56,12 @@ def main(folder: Path, overrides: list[str]) -> None:
 
 def _systems(world: World, folder: Path) -> list[System]:
     systems = []
-    for number in range(world.config.rounds.n_rounds + 1):
-        writers = {
-            half: f"round-{number}/policy-{half}" if number else "round-0/base"
-            for half in world.folds.policies
-        }
-        samples = {
-            half: Stage(folder / writer / "samples", "", 0.0) for half, writer in writers.items()
-        }
+    for current in finished_rounds(folder, world.folds.policies).rounds:
         for n_texts in NUMBERS:
-            texts = held_out_texts(world, samples, n_texts)
+            texts = held_out_texts(world, current.samples, n_texts)
             if texts["sample"].n_unique() == n_texts:
-                systems.append(_system(world, f"round {number}, mean of {n_texts}", texts))
+                name = f"round {current.number}, mean of {n_texts}"
+                systems.append(_system(world, name, texts))
     return systems
 
 

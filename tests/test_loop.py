@@ -12,11 +12,12 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+import feedback
 from evaluate_texts import finished_rounds
 from publish import publish
 from rlrf4rec import load_config, load_run, run
 from rlrf4rec.config import Config
-from rlrf4rec.errors import RequestError, WorkspaceError
+from rlrf4rec.errors import ConfigError, RequestError, WorkspaceError
 from rlrf4rec.evaluation.results import Results
 from rlrf4rec.loop import run_rounds
 from rlrf4rec.progress import OnProgress, Silent
@@ -267,6 +268,24 @@ def test_one_shard_equals_many(config: Config, tmp_path: Path) -> None:
     assert texts[0]["text"].n_unique() > 2
 
 
+def test_what_is_no_run_is_not_published_over_another(
+    finished: tuple[Path, Results], tmp_path: Path
+) -> None:
+    """Neither a mistyped run nor the run itself costs what lies in the folder."""
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "kept").touch()
+    for run_folder, folder in (
+        (tmp_path / "typo", tmp_path / "published"),
+        (finished[0], finished[0]),
+        (finished[0], finished[0].parent),
+        (finished[0], finished[0] / "inside"),
+    ):
+        with pytest.raises(ConfigError):
+            publish(run_folder, folder)
+    assert (tmp_path / "published" / "kept").exists()
+    assert (finished[0] / "results.json").exists()
+
+
 def test_published_texts_are_evaluated_without_the_llm(
     finished: tuple[Path, Results], tmp_path: Path
 ) -> None:
@@ -300,6 +319,21 @@ def test_texts_of_other_settings_are_refused(
     config.write_text(config.read_text().replace("temperature: 0.8", "temperature: 0.9"))
     with pytest.raises(WorkspaceError, match="round-0/base/samples"):
         evaluate_run(tmp_path / "published")
+
+
+def test_what_tuning_gained_is_read_off_users_that_gave_no_pair(
+    finished: tuple[Path, Results], capsys: pytest.CaptureFixture[str]
+) -> None:
+    feedback.main(finished[0], 0)
+    said = capsys.readouterr().out
+    stages = finished[0] / "round-0/policy-0"
+    gave = pl.read_parquet(stages / "pairs/pairs.parquet")["user"].unique()
+    rewards = pl.read_parquet(stages / "rewards/rewards.parquet").drop_nulls("ndcg")
+    folds = pl.read_parquet(finished[0] / "lists/folds.parquet")
+    of_half = folds.filter(pl.col("half") == 0)["user"].implode()
+    others = rewards.filter(pl.col("user").is_in(of_half) & ~pl.col("user").is_in(gave.implode()))
+    assert f"against untuned ({others['user'].n_unique()} users)" in said
+    assert "nan" not in said.partition("round 1")[2]
 
 
 def test_the_reward_function_repeats_the_stored_rewards(

@@ -22,6 +22,7 @@ from rlrf4rec.recommenders.training import (
     list_loss,
 )
 from rlrf4rec.records import PADDING, IntArray
+from rlrf4rec.workers import one_thread
 from speed.measure import Row, in_turn, rates
 from speed.recommending import Task, first_text, task
 
@@ -41,7 +42,11 @@ def vs_row_dataset() -> Row:
     in KAR's code.
     """
     # As in the product's own trials, which run one to a core.
-    torch.set_num_threads(1)
+    with one_thread():
+        return _vs_row_dataset()
+
+
+def _vs_row_dataset() -> Row:
     work = task()
     base = _fit(work, None)
     values: dict[str, float] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from rlrf4rec.config import MachineConfig, ModelConfig, load_config
@@ -18,11 +18,13 @@ from rlrf4rec.workspace import Workspace
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "ml-100k.yaml"
 
+_FOLDER = TemporaryDirectory(prefix="rlrf4rec-bench-")
+
 
 @cache
 def world() -> World:
-    """The experiment's data, lists and folds, in a folder that ends with the process's user."""
-    return open_world(load_config(CONFIG), Workspace(Path(mkdtemp(prefix="rlrf4rec-bench-"))))
+    """The experiment's data, lists and folds, in a folder that ends with the process."""
+    return open_world(load_config(CONFIG), Workspace(Path(_FOLDER.name)))
 
 
 def machine_dtype() -> Literal["float32", "bfloat16"]:
