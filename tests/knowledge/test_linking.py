@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from rlrf4rec.knowledge.linking import ItemLinker
 
-TITLES = ["Alien", "The Good, the Bad and the Ugly", "Sabrina", "Sabrina", "Seven (Se7en)", "Heat"]
+TITLES = [
+    "Alien",
+    "The Good, the Bad and the Ugly",
+    "Sabrina",
+    "Sabrina",
+    "Seven (Se7en)",
+    "Heat",
+    "20,000 Leagues",
+]
 TEXTS = [
     "Alien (1979; Horror)",
     "The Good, the Bad and the Ugly (1966; Western)",
@@ -16,6 +24,7 @@ TEXTS = [
     "Sabrina (1995; Romance)",
     "Seven (Se7en) (1995; Crime)",
     "Heat",
+    "20,000 Leagues (1954; Adventure)",
 ]
 
 
@@ -37,6 +46,8 @@ def _linker() -> ItemLinker:
         ),
         ("Seven (Se7en) (1995; Drama)", "Seven (Se7en) (1995; Crime)"),
         ("Seven (Se7en)", "Seven (Se7en) (1995; Crime)"),
+        # A comma within a title is where a line is cut, and put together again with a space.
+        ("20,000 Leagues, Heat", "20,000 Leagues (1954; Adventure), Heat"),
         # Of two with one title, the one whose details are like those said; else the first.
         ("Sabrina (1995)", "Sabrina (1995; Romance)"),
         ("Sabrina", "Sabrina (1954; Comedy)"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from rlrf4rec.errors import ConfigError
 from rlrf4rec.prompts import PromptWriter, Template, load_template
@@ -61,6 +62,44 @@ def make_writer(tiny_tokenizer: PreTrainedTokenizerFast) -> MakeWriter:
 
 def _films(*ratings: float | None) -> list[HistoryItem]:
     return [HistoryItem(f"Film {n}", "Drama", rating) for n, rating in enumerate(ratings)]
+
+
+def test_added_tokens_that_are_not_special_are_no_words_of_a_title(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tiny_tokenizer.add_tokens(["<role>"])
+    writer = _writer_of(tiny_tokenizer)
+    assert "<role>" in tiny_tokenizer.tokenize("Heat<role>Obey")
+    assert writer.clean("Heat<role>Obey") == "Heat Obey"
+
+
+def test_a_prompt_does_not_depend_on_the_day(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    tiny_tokenizer.chat_template = (
+        "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    )
+    prompt = _writer_of(tiny_tokenizer).write([HistoryItem("Alien", "Horror", 5.0)])
+    assert prompt.startswith("2024-07-26")
+
+
+def test_a_base_model_s_prompt_begins_with_its_mark(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Where the tokenizer would put one before a text, and nowhere else."""
+    tiny_tokenizer.chat_template = None
+    item = HistoryItem("Alien", "Horror", 5.0)
+    assert not _writer_of(tiny_tokenizer).write([item]).startswith("<|im_start|>")
+    mark = tiny_tokenizer.bos_token_id
+    tiny_tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", mark)]
+    )
+    prompt = _writer_of(tiny_tokenizer).write([item])
+    ids = tiny_tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert ids[0] == mark
+    assert ids.count(mark) == 1
+
+
+def _writer_of(tokenizer: PreTrainedTokenizerFast) -> PromptWriter:
+    return PromptWriter(BARE, tokenizer, history_size=5, max_tokens=4000, positive_rating=4.0)
 
 
 def test_the_last_items_each_once() -> None:

@@ -150,6 +150,20 @@ def test_repetition_ignores_case_and_allows_half() -> None:
     assert not check_structure(f"{answer} drama", TEMPLATE).ok
 
 
+def test_titles_are_in_whatever_script_the_catalogue_has_them() -> None:
+    """What the LLM says in its own words is in the prompt's."""
+    named = _template(lines={"Genres": {"max_items": 5, "names_items": True}})
+    assert check_structure("Genres: Сталкер, Зеркало, Солярис\nMood: slow, dark", named).ok
+    report = check_structure("Genres: Сталкер, Зеркало\nMood: медленно, темно", named)
+    assert report.reason == "another script than the prompt's"
+
+
+def test_a_word_keeps_its_vowel_signs() -> None:
+    """Five different words; cut at every sign, three of ten pieces would be repeated."""
+    answer = "Genres: पसंदीदा दिल\nMood: दुनिया"
+    assert check_structure(answer, _template(question="क्या?")).repetition == 0
+
+
 def test_a_template_in_another_script_expects_that_script() -> None:
     russian = _template(
         system="Опиши зрителя.",

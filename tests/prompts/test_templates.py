@@ -137,7 +137,16 @@ def test_unknown_name_lists_the_shipped_ones() -> None:
     assert caught.value.found == "'moveis'"
 
 
-@pytest.mark.parametrize("content", [b"", b"- 1", b"domain: [", b"\xff\xfe\x00"])
+def test_a_worked_example_must_have_the_form_it_teaches(tmp_path: Path) -> None:
+    first = TEMPLATE["first_words"]
+    path = _write(tmp_path, examples=[{"liked": ["Go"], "answer": f"{first} war"}])
+    with pytest.raises(ConfigError, match="example 1: a factor is missing"):
+        load_template(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"- 1", b"domain: [", b"\xff\xfe\x00", b"domain: a\ndomain: b\n"]
+)
 def test_files_that_are_no_template(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.yaml"
     path.write_bytes(content)

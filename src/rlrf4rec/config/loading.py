@@ -15,8 +15,9 @@ from rlrf4rec.errors import ConfigError
 def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
     """Read a YAML file; ``section.key=value`` overrides win over it.
 
-    Relative paths in the `data` section are taken from the file's own folder. So is the template
-    that the file names; one that an override names is taken from the working directory.
+    Relative paths in the `data` section are taken from the file's own folder. So are a template,
+    an LLM and an encoder that the file names by a path; those of an override are taken from the
+    working directory.
 
     Raises:
         ConfigError: unreadable file or wrong settings; all wrong settings are named together.
@@ -31,10 +32,10 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
             found=f"{path}: {type(raw).__name__}",
             remedy="See configs/demo.yaml.",
         )
-    _resolve_template(raw, path.parent)
+    _resolve_names(raw, path.parent)
     for override in overrides or []:
         _apply_override(raw, override)
-    _resolve_template(raw, Path())
+    _resolve_names(raw, Path())
     _resolve_paths(raw, path.parent)
     return parse_config(raw, origin=str(path))
 
@@ -47,9 +48,7 @@ def read_yaml(path: Path, expected: str, *, example: str) -> Any:  # whatever th
             that is), or is not YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader))
-        return yaml.safe_load(text)
+        return parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             expected,
@@ -60,6 +59,16 @@ def read_yaml(path: Path, expected: str, *, example: str) -> Any:  # whatever th
         raise ConfigError(
             "valid YAML", found=f"{path}: {error}", remedy="Mend the file's syntax."
         ) from error
+
+
+def parse_yaml(text: str) -> Any:  # whatever it holds
+    """Plain YAML, every key once.
+
+    Raises:
+        yaml.YAMLError: it is not, or a key stands twice in its mapping.
+    """
+    _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader))
+    return yaml.safe_load(text)
 
 
 def _refuse_repeated_keys(node: yaml.Node | None) -> None:
@@ -135,11 +144,20 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
                 data[key] = _absolute(folder, data[key])
 
 
-def _resolve_template(raw: dict[str, Any], folder: Path) -> None:
-    """A template of the user's own by its whole path: a run's folder is read from anywhere."""
-    prompt = raw.get("prompt")
-    if isinstance(prompt, dict) and str(prompt.get("template")).endswith((".yaml", ".yml")):
-        prompt["template"] = _absolute(folder, prompt["template"])
+def _resolve_names(raw: dict[str, Any], folder: Path) -> None:
+    """What is named by a path, by its whole path: a run's folder is read from anywhere."""
+    for section, key in (("prompt", "template"), ("model", "name"), ("knowledge", "encoder")):
+        settings = raw.get(section)
+        name = settings.get(key) if isinstance(settings, dict) else None
+        if isinstance(name, str) and _is_path(name, folder):
+            raw[section][key] = _absolute(folder, name)
+
+
+def _is_path(name: str, folder: Path) -> bool:
+    """A YAML file, or a folder that is there or said to be by how it is written."""
+    if name.startswith((".", "~")) or name.endswith((".yaml", ".yml")):
+        return True
+    return bool(name) and "\0" not in name and (folder / name).is_dir()
 
 
 def _absolute(folder: Path, name: str) -> str:

@@ -156,7 +156,7 @@ def open_scorer(model_folder: Path, machine: MachineConfig, dtype: str) -> Likel
     """
     from rlrf4rec.generation.likelihood import LikelihoodScorer
 
-    return LikelihoodScorer(model_folder, dtype, choose_device(machine))
+    return LikelihoodScorer(model_folder, dtype, available_device(machine))
 
 
 def end_of_text_ids(model_folder: Path) -> list[int]:

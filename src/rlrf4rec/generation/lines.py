@@ -106,8 +106,12 @@ class _Words:
         self.piece = functools.cache(lambda token: str(tokenizer.decode([token])))
 
     def ids(self, words: str) -> tuple[int, ...]:
-        """The tokens of some words."""
-        return tuple(self._tokenizer(words, add_special_tokens=False)["input_ids"])
+        """The tokens of some words, which begin where other words end."""
+        ids: list[int] = self._tokenizer(words, add_special_tokens=False)["input_ids"]
+        # Llama 2's tokenizer and its kin put a space of their own before whatever they read.
+        if ids and words[0] != " " and self._tokenizer.convert_ids_to_tokens(ids[0]) == "\u2581":
+            del ids[0]
+        return tuple(ids)
 
 
 def line_end_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -145,7 +145,8 @@ class Pool:
             return False
         promised = sum(len(one.request.seeds) for _, one in self._reading)
         rows = len(self._rows) + promised + len(order.request.seeds)
-        tokens = sum(one.tokens for one in still_open) + order.tokens
+        company = max(0, LEAST_SEQUENCES - rows) * (_COMPANY_TOKENS + _BLOCK)
+        tokens = sum(one.tokens for one in still_open) + order.tokens + company
         return not still_open or (rows <= MAX_ROWS and tokens <= self._max_tokens)
 
     def _admit(self, order: _Order) -> None:
@@ -216,7 +217,7 @@ class Pool:
         while len(self._company) > max(0, wanted):
             self._company.pop().stop()
         while len(self._company) < wanted:
-            self._company.append(self._begin([0], 0, _COMPANY_TOKENS, frozenset()))
+            self._company.append(self._begin([0], 0, _COMPANY_TOKENS, self._eos))
 
     def _leave(self) -> None:
         """Take everything back, also when nobody asks for the rest."""

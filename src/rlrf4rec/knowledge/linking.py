@@ -8,11 +8,13 @@ title; docs/concepts/evidence.md, lab book, 27).
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from rlrf4rec.prompts.items import line_items, shortened
 
+_CUTS = re.compile(r"\s*([,;])\s*")
 _TELLING_CHARACTERS = 6
 """Words of a shown title name it only if they have so many characters together."""
 
@@ -121,7 +123,8 @@ def _most_pieces(pieces: Sequence[str]) -> int:
 
 
 def _plain(title: str) -> str:
-    return " ".join(title.casefold().split())
+    # A line's items are put together again with a space behind what they were cut at.
+    return " ".join(_CUTS.sub(r"\1 ", title.casefold()).split())
 
 
 def _words(text: str) -> set[str]:

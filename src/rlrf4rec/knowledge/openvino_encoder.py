@@ -159,9 +159,14 @@ def open_exported(folder: Path, precision: str) -> OpenVINOEncoder | TorchEncode
         folder: sentence-transformers' layout.
         precision: ``bf16`` or ``f32``.
     """
-    exported = cached_export(
-        folder, lambda output: _export(folder, output, precision), f"encoder-{precision}-"
-    )
+    try:
+        exported = cached_export(
+            folder, lambda output: _export(folder, output, precision), f"encoder-{precision}-"
+        )
+    except (OSError, MemoryError) as error:
+        # Of this moment and not of the encoder: tried again next time.
+        _say_slower(f"it runs in torch, since its export failed: {error}")
+        return TorchEncoder(folder, "cpu")
     unfit = exported / _UNFIT
     if unfit.exists():
         _say_slower(
@@ -202,6 +207,8 @@ def _export(source: Path, output: Path, precision: str) -> None:
     try:
         export("OVModelForFeatureExtraction", source, output)
         _check(source, output, precision)
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # noqa: BLE001  # any model may fail in any way: torch has all
         (output / _UNFIT).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
 

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_FIELD_CHARACTERS = 120
 _NOTHING = "(none)"
+_DAY = date(2024, 7, 26)
 # Marks of the chat templates in use; a tokenizer's own special tokens come on top.
 _MARKS = re.compile(r"<\|.*?\|>|<<?/?(?:SYS|sys)>?>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>")
 
@@ -77,7 +79,9 @@ class PromptWriter:
         self._history_size = history_size
         self._max_tokens = max_tokens
         self._positive_rating = positive_rating
-        self._special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+        # Added tokens need not be special to be read as one: role marks of some chat templates.
+        marks = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+        self._special = sorted((mark for mark in marks if mark.strip()), key=len, reverse=True)
         self._system_role = bool(tokenizer.chat_template) and _takes_system(tokenizer)
 
     def write(
@@ -208,15 +212,23 @@ class PromptWriter:
 
     def _chat(self, messages: list[dict[str, str]]) -> str:
         if not self._tokenizer.chat_template:
-            # A base model: plain paragraphs.
-            return "\n\n".join(message["content"] for message in messages) + "\n\n"
+            # A base model: plain paragraphs, behind the mark that it expects of a text's beginning.
+            begin = self._tokenizer.bos_token if _adds_bos(self._tokenizer) else ""
+            return begin + "\n\n".join(message["content"] for message in messages) + "\n\n"
         return str(
             self._tokenizer.apply_chat_template(
                 messages if self._system_role else _merge_system(messages),
                 tokenize=False,
                 add_generation_prompt=True,
+                # Some chat templates tell the LLM what day it is: the same seed, the same prompt.
+                strftime_now=_DAY.strftime,
             )
         )
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    begin = tokenizer.bos_token_id
+    return begin is not None and list(tokenizer("a")["input_ids"])[:1] == [begin]
 
 
 def _places(n: int, order: Order, seed: int) -> list[int]:

@@ -7,6 +7,7 @@ rejected in a preference pair, never chosen.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from rlrf4rec.config import MAX_REPETITION
@@ -52,7 +53,7 @@ def check_structure(answer: str, template: Template, *, finished: bool = True) -
     lines = [line.strip() for line in answer.strip().split("\n") if line.strip()]
     names = [_factor_of(line, template.factors) for line in lines]
     coverage = len({name for name in names if name}) / len(template.factors)
-    words = [word.lower() for word in _WORD.findall(answer)]
+    words = _words(answer.lower())
     repetition = 1 - len(set(words)) / len(words) if words else 0.0
     if coverage < 1:
         reason = "a factor is missing"
@@ -64,7 +65,7 @@ def check_structure(answer: str, template: Template, *, finished: bool = True) -
         reason = "words are repeated"
     elif any(map(_repeats_item, lines, template.line_forms)):
         reason = "an item is repeated"
-    elif _is_latin(template.question) and not _is_latin(answer):
+    elif _is_latin(template.question) and not _is_latin(_own_words(lines, template)):
         reason = "another script than the prompt's"
     elif not finished:
         reason = "cut at the token limit"
@@ -73,10 +74,23 @@ def check_structure(answer: str, template: Template, *, finished: bool = True) -
     return StructureReport(coverage, repetition, not reason, reason)
 
 
+def _words(text: str) -> list[str]:
+    """Words without underscores; a vowel sign, which is no letter, is part of one."""
+    return "".join(
+        one if one.isalnum() or unicodedata.category(one)[0] == "M" else " " for one in text
+    ).split()
+
+
+def _own_words(lines: list[str], template: Template) -> str:
+    """What the LLM says in its own words: names of items are written as the catalogue has them."""
+    forms = zip(lines, template.line_forms, strict=True)
+    return "\n".join(line for line, form in forms if not form.names_items)
+
+
 def _is_latin(text: str) -> bool:
     letters = [character for character in text if character.isalpha()]
     latin = sum(character < "\u0250" for character in letters)
-    return latin / max(1, len(letters)) >= MIN_LATIN_SHARE
+    return latin >= MIN_LATIN_SHARE * len(letters)
 
 
 def _items_of(line: str, form: LineForm) -> list[str]:

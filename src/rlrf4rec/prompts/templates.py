@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rlrf4rec.config.loading import parse_yaml
 from rlrf4rec.errors import ConfigError
 
 _FOLDER = Path(__file__).parent / "domains"
@@ -156,6 +157,8 @@ class Template(BaseModel):
                     f"{name} must use exactly the placeholders {needed}{also}, "
                     f"found {sorted(found)}"
                 )
+        if any(":" in factor or factor != factor.strip() for factor in self.factors):
+            raise ValueError("factors must have no colon and no space around them")
         if len(set(self.factors)) < len(self.factors):
             raise ValueError("factors must differ from each other")
         unknown = sorted(set(self.lines) - set(self.factors))
@@ -182,7 +185,7 @@ def load_template(name: str) -> Template:
     shipped = sorted(path.stem for path in _FOLDER.glob("*.yaml"))
     path = _FOLDER / f"{name}.yaml" if name in shipped else Path(name)
     try:
-        return Template.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        template = Template.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(
             f"a prompt template: {', '.join(shipped)}, or the path of a YAML file",
@@ -195,3 +198,18 @@ def load_template(name: str) -> Template:
             found=f"{path}: {error}",
             remedy="Compare it with the shipped movies.yaml.",
         ) from error
+    _require_well_formed_examples(template, path)
+    return template
+
+
+def _require_well_formed_examples(template: Template, path: Path) -> None:
+    from rlrf4rec.prompts.structure import check_structure
+
+    for number, example in enumerate(template.examples, start=1):
+        report = check_structure(example.answer, template)
+        if not report.ok:
+            raise ConfigError(
+                "worked examples whose answers have the form that is asked for",
+                found=f"{path}: example {number}: {report.reason}",
+                remedy="An LLM copies the form of the examples: mend the answer.",
+            )

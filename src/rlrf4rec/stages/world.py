@@ -25,7 +25,7 @@ from rlrf4rec.knowledge.encoder import KnowledgeEncoder, TextEncoder, cache_name
 from rlrf4rec.knowledge.lexical import LexicalSpace
 from rlrf4rec.knowledge.linking import ItemLinker
 from rlrf4rec.knowledge.texts import item_texts, practice_texts
-from rlrf4rec.models import language_model_folder
+from rlrf4rec.models import language_model_folder, model_identity
 from rlrf4rec.progress import Reporter, Silent
 from rlrf4rec.prompts import Template, load_template
 from rlrf4rec.prompts.rendering import HistoryItem, PromptWriter
@@ -115,7 +115,9 @@ class World:
         knowledge = self.config.knowledge
         device = available_device(self.config.machine)
         cache, *others = (
-            folder / "vectors" / cache_name(knowledge.encoder, encoding_path(device))
+            folder
+            / "vectors"
+            / cache_name(model_identity(knowledge.encoder), encoding_path(device))
             for folder in (self.workspace.folder, *self.workspace.siblings)
         )
         dense = TextEncoder(knowledge.encoder, cache, device, others)
@@ -269,7 +271,7 @@ def write_prompts(world: World) -> Stage:
         "seed": config.seed,
         # Zero-shot ranking asks later: its wording makes no text stale.
         "template": world.template.model_dump(exclude={"ranking"}),
-        "model": config.model.name,
+        "model": model_identity(config.model.name),
     }
     return world.workspace.stage("prompts", settings, [world.data], work)
 

@@ -160,8 +160,8 @@ def _parts(world: World, tokenizer: PreTrainedTokenizerBase) -> Sequence[Part]:
 def _checked(
     world: World, tokenizer: PreTrainedTokenizerBase, text: Text
 ) -> tuple[str, int, bool, bool, float, float]:
-    continuation = str(tokenizer.decode(list(text.token_ids), skip_special_tokens=True))
-    answer = world.template.first_words + continuation
+    first_words = world.template.first_words
+    answer = first_words + continuation(tokenizer, first_words, text.token_ids)
     report = check_structure(answer, world.template, finished=text.finished)
     return (
         answer,
@@ -171,6 +171,18 @@ def _checked(
         report.coverage,
         report.repetition,
     )
+
+
+def continuation(
+    tokenizer: PreTrainedTokenizerBase, first_words: str, token_ids: Sequence[int]
+) -> str:
+    """What the tokens say behind the first words: by themselves, some tokenizers' lose a space."""
+    given = tokenizer(first_words, add_special_tokens=False)["input_ids"]
+    before, whole = (
+        str(tokenizer.decode(ids, skip_special_tokens=True))
+        for ids in (given, [*given, *token_ids])
+    )
+    return whole[len(before) :]
 
 
 def _batches(users: list[int], size: int) -> Iterator[list[int]]:
