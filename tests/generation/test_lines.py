@@ -132,6 +132,8 @@ class TestLineByLine:
         (" Alien, Alien", True, 4, " Alien", True),
         (" Alien, Brazil, Brazil, He", False, 2, " Alien, Brazil", True),
         (" Alien, Brazil, Alien", True, None, " Alien, Brazil, Alien", True),
+        # As many bytes each, none of them a character by itself.
+        (" 부산행, 마더, 곡성, 밀양, 마더", True, 5, " 부산행, 마더, 곡성, 밀양", True),
         (" Alien, Brazil, He", False, None, " Alien, Brazil, He", False),
     ],
 )
@@ -188,6 +190,7 @@ def test_short_words_end_at_either_separator(
         (" Alien, Brazil, Alien", 3, False),
         (" Alien, Brazil, Alien,", 4, True),
         (" Alien, Brazil,", 2, True),
+        (" 마더, 곡성, 밀양,", 4, False),
         (" Alien, Brazil", 2, False),
         (" Alien (1979; Horror,", 1, False),
         (" Alien, Alien,", None, False),

@@ -103,7 +103,12 @@ class _Words:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         # Texts share most of their tokens, and decoding one costs more than a step of a GPU.
-        self.piece = functools.cache(lambda token: str(tokenizer.decode([token])))
+        self.piece = functools.cache(self._piece)
+
+    def _piece(self, token: int) -> str:
+        said = str(self._tokenizer.decode([token]))
+        # Some bytes of a character are no text: all would be the same sign, and items alike.
+        return f"<{token}>" if "\ufffd" in said else said
 
     def ids(self, words: str) -> tuple[int, ...]:
         """The tokens of some words, which begin where other words end."""
