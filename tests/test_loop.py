@@ -346,6 +346,8 @@ def test_the_reward_function_repeats_the_stored_rewards(
     rewards = reward([""] * 9, completions, user_id=stored["user_id"].to_list())
     np.testing.assert_allclose(rewards, stored["log_likelihood"].to_numpy(), atol=1e-5)
     assert reward([""], [" "], user_id=[stored["user_id"][0]]) == [None]
+    chat = [{"role": "assistant", "content": completions[0]}]
+    assert reward([""], [chat], user_id=[stored["user_id"][0]]) == pytest.approx(rewards[:1])
     assert reward([""], ["Something new"], user_id=[stored["user_id"][0]]) != [None]
     assert sorted(finished[0].rglob("vectors/*/*")) == cached
     with pytest.raises(RequestError, match="nobody"):

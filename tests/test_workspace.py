@@ -492,6 +492,18 @@ class TestReplay:
         replay.stage("evaluation", {}, [], work, replayable=True)
         assert work.times == 1
 
+    def test_computes_again_what_has_lost_a_file(self, run: Workspace) -> None:
+        stage = run.stage("evaluation", {}, [], Counted())
+        (stage.folder / "notes/a.txt").unlink()
+        work = Counted()
+        Workspace(run.folder, replay=True).stage("evaluation", {}, [], work, replayable=True)
+        assert work.times == 1
+        assert (stage.folder / "notes/a.txt").exists()
+
+    def test_a_table_that_is_missing_is_named(self, run: Workspace) -> None:
+        with pytest.raises(WorkspaceError, match=r"gone\.parquet"):
+            run.stage("a", {}, [], Counted()).frame("gone.parquet")
+
     def test_refuses_other_settings(self, run: Workspace) -> None:
         run.stage("a", {"n": 1}, [], Counted())
         with pytest.raises(WorkspaceError, match=r"config\.yaml"):

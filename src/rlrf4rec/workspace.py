@@ -57,8 +57,19 @@ class Stage:
     peak_mb: float | None = None
 
     def frame(self, name: str) -> pl.DataFrame:
-        """The Parquet table ``name`` of this stage."""
-        return pl.read_parquet(self.folder / name)
+        """The Parquet table ``name`` of this stage.
+
+        Raises:
+            WorkspaceError: it is missing or damaged.
+        """
+        try:
+            return pl.read_parquet(self.folder / name)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise WorkspaceError(
+                "a finished stage's table",
+                found=f"{self.folder / name}: {str(error).partition(chr(10))[0]}",
+                remedy="Copy the run's folder again, or run it again: rlrf4rec run CONFIG",
+            ) from error
 
 
 @dataclass
@@ -163,8 +174,11 @@ class Workspace:
         with lock_folder(self.folder):
             yield
 
-    def finished(self, name: str, key: str) -> Stage | None:
-        """The stage if it is there, has this key and is whole; otherwise None."""
+    def finished(self, name: str, key: str, *, replayable: bool = False) -> Stage | None:
+        """The stage if it is there, has this key and is whole; otherwise None.
+
+        In a replay, files may be missing of what cannot be computed there.
+        """
         folder = self.folder / name
         record = read_json(folder / "stage.json")
         stage = _recorded(folder, record)
@@ -172,7 +186,7 @@ class Workspace:
         if stage is None or stage.key != key or not isinstance(files, dict):
             return None
         for file, facts in files.items():
-            absent = self.replay and not (folder / file).exists()
+            absent = self.replay and not replayable and not (folder / file).exists()
             if not absent and not _matches(folder / file, facts):
                 return None
         return stage
@@ -206,7 +220,7 @@ class Workspace:
                 "needs": [stage.key for stage in needs],
             }
         )
-        done = self.finished(name, key)
+        done = self.finished(name, key, replayable=replayable)
         if done is not None:
             return done
         if self.replay and not replayable:

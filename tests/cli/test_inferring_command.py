@@ -10,7 +10,7 @@ from calling import Call
 from rlrf4rec.cli.infer import _user_ids
 
 
-@pytest.mark.parametrize("content", ["u1\nu 2,x\n\n", "u1\r\nu 2,x"])
+@pytest.mark.parametrize("content", ["u1\nu 2,x\n\n", "u1\r\nu 2,x", "\ufeffu1\nu 2,x"])
 def test_users_come_from_a_file_one_a_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "users.txt").write_bytes(content.encode())
     assert _user_ids(f"@{tmp_path / 'users.txt'}") == ["u1", "u 2,x"]

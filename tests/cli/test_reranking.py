@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from calling import Call
 
 LINES = [
@@ -66,6 +69,39 @@ def test_a_file_is_written_whole_or_not_at_all(
     result = call("rerank", run_folder, "-i", "-", "-o", out, text=LINES[0] + "\n{\n")
     assert result.exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_stays_and_leads_to_what_was_written(
+    call: Call, run_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "target.jsonl").write_text("old")
+    (tmp_path / "link.jsonl").symlink_to("target.jsonl")
+    result = call("rerank", run_folder, "-i", "-", "-o", tmp_path / "link.jsonl", text=LINES[0])
+    assert result.exit_code == 0
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert json.loads((tmp_path / "target.jsonl").read_text())["user_id"]
+
+
+def test_a_pipe_is_written_to(call: Call, run_folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        result = call("rerank", run_folder, "-i", "-", "-o", tmp_path / "pipe", text=LINES[0])
+        assert json.loads(read.result(timeout=30))["user_id"]
+    assert result.exit_code == 0
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("output", ["", ".", "a-file/ranked.jsonl"])
+def test_where_no_file_can_be_is_said_before_anything_is_ranked(
+    call: Call, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").touch()
+    result = call("rerank", run_folder, "-i", "-", "-o", output, text=LINES[0])
+    assert result.exit_code == 2
+    assert "a file to write to" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
 
 
 def test_a_missing_input_is_named(call: Call, run_folder: Path) -> None:

@@ -311,7 +311,8 @@ class TestExport:
             other_model_folder, OPENVINO, "float32", tuned_from=tiny_model_folder
         ) as engine:
             expected = _sample(engine, _requests())
-        assert not caplog.text
+        # The exporter may have its own to say.
+        assert "converted as a whole" not in caplog.text
         monkeypatch.setattr("rlrf4rec.generation.tuned_export.export_tuned", refuse)
         with open_engine(
             other_model_folder, OPENVINO, "float32", tuned_from=tiny_model_folder

@@ -40,6 +40,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
         (b'{"history": "i1", "candidates": ["i1"]}', "'i1'"),
         (b'{"history": ["i1"], "candidates": ["i1"]}', "'i1' at place 0"),
         (b'{"history": [["i1", NaN]], "candidates": ["i1"]}', "nan at place 0"),
+        # Finite in 64 bits, not in the recommender's 32.
+        (b'{"history": [["i1", 1e39]], "candidates": ["i1"]}', "1e+39 at place 0"),
         (b'{"history": [["i1", true]], "candidates": ["i1"]}', "True at place 0"),
         (b'{"history": [["i1", 1' + b"0" * 400 + b']], "candidates": ["i1"]}', "at place 0"),
         (b'{"history": [[7, 5]], "candidates": ["i1"]}', "7"),

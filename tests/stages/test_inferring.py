@@ -119,6 +119,10 @@ def test_unknown_users_are_named(world: World, untuned: Trail) -> None:
         infer_texts(world, untuned, ["u1", "nobody"])
     with pytest.raises(RequestError, match="at least one"):
         infer_texts(world, untuned, [])
+    with pytest.raises(RequestError, match="a list of user ids"):
+        infer_texts(world, untuned, "u1")
+    with pytest.raises(RequestError, match="at least one text"):
+        infer_texts(world, untuned, ["u1"], 0)
 
 
 def test_a_run_published_without_its_adapters_says_so(world: World, tuned: Trail) -> None:

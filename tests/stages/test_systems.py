@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import pytest
 
+from rlrf4rec.config import FoldsConfig
+from rlrf4rec.data import make_folds
 from rlrf4rec.records import Float32Array
-from rlrf4rec.stages.systems import System, shuffled
+from rlrf4rec.stages import evaluating
+from rlrf4rec.stages.systems import System, _best_of_n, best_rows, held_out_texts, shuffled
+from rlrf4rec.stages.trail import Round
 from rlrf4rec.stages.trials import trial_of
 from rlrf4rec.stages.world import World
+from rlrf4rec.workspace import Stage
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +50,91 @@ def test_practice_texts_are_the_same_user_s_as_the_texts(world: World, own: Syst
         np.testing.assert_array_equal(found, expected)
         assert trial.user_vectors is not None
         np.testing.assert_array_equal(trial.user_vectors[len(system.vectors) :], practice.vectors)
+
+
+HALVES = (0, 1)
+
+
+@pytest.fixture
+def crossed(world: World) -> World:
+    """The same users, each tested by what was tuned on the other half."""
+    return replace(world, folds=make_folds(world.dataset.n_users, FoldsConfig(), 0))
+
+
+def _stage(folder: Path, name: str, frame: pl.DataFrame) -> Stage:
+    folder.mkdir()
+    frame.write_parquet(folder / name)
+    return Stage(folder, folder.name, 0.0)
+
+
+def _texts(half: int, n_users: int, **columns: list[float]) -> pl.DataFrame:
+    """Two texts of everybody that say which policy wrote them."""
+    texts = pl.DataFrame(
+        [(user, n, f"by {half}, {n}") for user in range(n_users) for n in (0, 1)],
+        schema={"user": pl.Int32, "sample": pl.Int32, "text": pl.String},
+        orient="row",
+    )
+    return texts.with_columns(pl.Series(name, values * n_users) for name, values in columns.items())
+
+
+def test_nobody_is_tested_with_a_text_by_the_policy_tuned_on_him(
+    crossed: World, tmp_path: Path
+) -> None:
+    n_users = crossed.dataset.n_users
+    samples = {
+        half: _stage(tmp_path / str(half), "samples.parquet", _texts(half, n_users))
+        for half in HALVES
+    }
+    found = held_out_texts(crossed, samples, 1)
+    assert found["user"].to_list() == list(range(n_users))
+    other = 1 - crossed.folds.half
+    assert found["text"].to_list() == [f"by {half}, 0" for half in other]
+
+
+def test_a_text_is_not_tested_on_the_feedback_it_was_chosen_by(
+    crossed: World, tmp_path: Path
+) -> None:
+    """Text 0 earns most on even chunks, text 1 on odd ones: each is read on the other ones.
+
+    Rewards are those of recommenders that learned from the other half.
+    """
+    n_users, metric = crossed.dataset.n_users, crossed.config.reward.metric
+    rewards = {f"{metric}_even": [-1.0, -2.0], f"{metric}_odd": [-2.0, -1.0]}
+    first = Round(0)
+    for half in HALVES:
+        frame = _texts(half, n_users, **rewards)
+        first.judged[half] = _stage(tmp_path / f"judged-{half}", "rewards.parquet", frame)
+        first.samples[half] = first.judged[half]
+    system = _best_of_n(crossed, first)
+    users = np.arange(n_users)
+    np.testing.assert_array_equal(system.rows[:, 0, 0], 2 * users + 1)
+    np.testing.assert_array_equal(system.rows[:, 1, 0], 2 * users)
+    written = [f"by {1 - half}, {n}" for half in crossed.folds.half for n in (0, 1)]
+    np.testing.assert_array_equal(system.vectors, crossed.encoder.encode(written))
+
+
+def test_popularity_does_not_know_a_tested_user_s_feedback(world: World) -> None:
+    before = evaluating.Tested.of_kind(world, "popular")
+    user = int(before.lists.user[0])
+    read = world.histories.lengths[user]
+    mine = (pl.col("user") == user) & (pl.col("position") >= read)
+    other_items = pl.when(mine).then((pl.col("item") + 1) % world.dataset.n_items)
+    log = world.dataset.interactions.with_columns(other_items.otherwise("item").alias("item"))
+    after = evaluating.Tested.of_kind(
+        replace(world, dataset=replace(world.dataset, interactions=log)), "popular"
+    )
+    rows = before.lists.user == user
+    np.testing.assert_array_equal(before.known[rows], after.known[rows])
+    assert before.known[rows].any()
+
+
+def test_where_none_is_rewarded_the_first_text_that_is_there_is_the_best() -> None:
+    nothing = pl.Series([None, None, -1.0], dtype=pl.Float64)
+    assert best_rows(np.array([[-1, 0, 1], [-1, -1, -1], [0, 2, 1]]), nothing).tolist() == [
+        0,
+        -1,
+        2,
+    ]
 
 
 def test_a_system_without_text_has_no_practice_either(world: World) -> None:

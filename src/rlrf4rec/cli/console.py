@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from rlrf4rec.errors import RLRF4RecError
+from rlrf4rec.errors import RequestError, RLRF4RecError
 
 if TYPE_CHECKING:
     from rlrf4rec.evaluation.results import Results
@@ -92,16 +92,32 @@ def show_results(results: Results, folder: Path) -> None:
 
 @contextmanager
 def open_output(path: str) -> Iterator[TextIO]:
-    """A text stream: ``-`` is stdout; a file appears when it is complete, or not at all."""
+    """A text stream: ``-`` is stdout; a file appears when it is complete, or not at all.
+
+    A pipe or a device is written to as it is; of a link the file that it leads to is replaced.
+
+    Raises:
+        RequestError: a file cannot be there.
+    """
     if path == "-":
         yield sys.stdout
         return
     from rlrf4rec.workspace import flush, readable_os_errors
 
-    target = Path(path)
+    named = Path(path)
+    if not path or named.is_dir():
+        raise _no_output(path, "a folder" if path else "no name")
+    if named.exists() and not named.is_file():
+        with named.open("w", encoding="utf-8") as stream:
+            yield stream
+        return
+    target = named.resolve()
     aside = target.with_name(f".writing-{target.name}")
     with readable_os_errors(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise _no_output(path, f"{error.filename} is a file") from error
         try:
             with aside.open("w", encoding="utf-8") as stream:
                 yield stream
@@ -109,6 +125,12 @@ def open_output(path: str) -> Iterator[TextIO]:
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def _no_output(path: str, why: str) -> RequestError:
+    return RequestError(
+        "a file to write to", found=f"{path!r} ({why})", remedy="Name a file with --output."
+    )
 
 
 def _plain(value: object) -> str:

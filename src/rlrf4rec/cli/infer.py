@@ -41,9 +41,10 @@ def infer(
     from rlrf4rec.api import load_run
 
     finished = load_run(run)
-    with open_reporter(quiet=quiet) as reporter:
-        texts = finished.infer(user_ids, samples, reporter)
+    # Opened first: what cannot be written must not be known only after the LLM has written it.
     with open_output(output) as stream:
+        with open_reporter(quiet=quiet) as reporter:
+            texts = finished.infer(user_ids, samples, reporter)
         for row in texts.iter_rows(named=True):
             if as_json:
                 stream.write(json.dumps(row) + "\n")
@@ -56,7 +57,7 @@ def _user_ids(users: str) -> list[str]:
     if not users.startswith("@"):
         return [user_id.strip() for user_id in users.split(",") if user_id.strip()]
     try:
-        lines = Path(users[1:]).read_text(encoding="utf-8").splitlines()
+        lines = Path(users[1:]).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(
             "a readable file of user ids, one a line",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import numbers
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +15,7 @@ History = Sequence[tuple[str, float | None]]
 
 _EXAMPLE = 'For example {"user_id": "22", "candidates": ["242", "302"]}.'
 _FIELDS = ("user_id", "history", "candidates")
+_LARGEST = 3.4e38
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,11 @@ def _check_history(history: object) -> None:
 
 
 def _is_finite_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    """Also as float32, which the recommender reads; numpy's numbers are numbers, too."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     try:
-        return math.isfinite(float(value))
+        return abs(float(value)) <= _LARGEST
     except OverflowError:
         return False
 

@@ -39,6 +39,8 @@ def infer_texts(
         RequestError: no user, or unknown users.
         MissingPartError: the run's adapter or prompts are not in its folder, or the LLM is missing.
     """
+    if n_samples < 1:
+        raise RequestError("at least one text a user", found=str(n_samples), remedy="Ask for one.")
     users = _known_users(world, user_ids)
     last = trail.final
     _require(trail.prompts, "prompts.parquet")
@@ -60,6 +62,10 @@ def infer_texts(
 
 
 def _known_users(world: World, user_ids: Sequence[str]) -> list[int]:
+    if isinstance(user_ids, str):
+        raise RequestError(
+            "a list of user ids", found=repr(user_ids), remedy=f"Write [{user_ids!r}]."
+        )
     ids = list(dict.fromkeys(user_ids))
     if not ids:
         raise RequestError("at least one user id", found="none", remedy="Name users of the log.")

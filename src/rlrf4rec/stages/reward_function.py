@@ -7,7 +7,7 @@ completion.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -40,8 +40,8 @@ class RecommenderReward:
 
     def __call__(
         self,
-        prompts: Sequence[str],
-        completions: Sequence[str],
+        prompts: Sequence[object],
+        completions: Sequence[str | Sequence[Mapping[str, str]]],
         user_id: Sequence[str],
         **columns: object,
     ) -> list[float | None]:
@@ -49,7 +49,7 @@ class RecommenderReward:
 
         Args:
             prompts: not read: the reward depends on the user's lists, not on the wording.
-            completions: continuations of the answer's first words.
+            completions: continuations of the answer's first words, as text or as a chat's messages.
             user_id: whose they are.
             columns: further columns that a trainer passes; not read.
 
@@ -64,12 +64,13 @@ class RecommenderReward:
                 found=f"user_id {unknown[0]!r}",
                 remedy="Build the trainer's data set from the run's prompts.",
             )
+        said = [_content(completion) for completion in completions]
         first_words = self._world.template.first_words
         texts = pl.DataFrame(
             {
                 "user": [users[name] for name in user_id],
-                "text": [first_words + completion for completion in completions],
-                "said": [bool(completion.strip()) for completion in completions],
+                "text": [first_words + words for words in said],
+                "said": [bool(words.strip()) for words in said],
             },
             schema={"user": pl.Int32, "text": pl.String, "said": pl.Boolean},
         )
@@ -90,3 +91,10 @@ class RecommenderReward:
         number = pl.int_range(pl.len(), dtype=pl.Int32).over("user").alias("sample")
         scored = rewarded_texts(self._world, models, texts.with_columns(number))
         return scored[self._world.config.reward.metric].to_list()
+
+
+def _content(completion: str | Sequence[Mapping[str, str]]) -> str:
+    """What was said last, where a trainer hands over messages."""
+    if isinstance(completion, str):
+        return completion
+    return completion[-1]["content"] if completion else ""

@@ -171,7 +171,8 @@ def _best_of_n(world: World, first: Round) -> System:
 
 def best_rows(rows: IntArray, rewards: pl.Series) -> IntArray:
     """The row of each user's best text, ``[u]``; the first one where none is rewarded."""
-    value = rewards.cast(pl.Float64).fill_null(-np.inf).to_numpy()
+    # A text without a reward comes before none at all.
+    value = rewards.cast(pl.Float64).fill_null(np.finfo(np.float64).min).to_numpy()
     reward = np.where(rows >= 0, value[np.maximum(rows, 0)], -np.inf)
     # argmax takes the first of equals.
     best: IntArray = np.take_along_axis(rows, reward.argmax(axis=1)[:, None], axis=1)[:, 0]
