@@ -202,7 +202,22 @@ def test_a_template_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.M
     assert load_config(path).prompt.template == str(tmp_path / "mine.yaml")
     other = load_config(path, ["prompt.template=./other.yml"]).prompt.template
     assert other == str(tmp_path / "elsewhere" / "other.yml")
+    (tmp_path / "elsewhere" / "movies").mkdir()
     assert load_config(path, ["prompt.template=movies"]).prompt.template == "movies"
+
+
+def test_a_local_model_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is there or looks like one; any other name is a packaged or hub model's."""
+    (tmp_path / "models" / "llm").mkdir(parents=True)
+    path = tmp_path / "run.yaml"
+    path.write_text("model: {name: models/llm}\nknowledge: {encoder: ./gone}\n", encoding="utf-8")
+    monkeypatch.chdir("/")
+    config = load_config(path)
+    assert config.model.name == str(tmp_path / "models" / "llm")
+    assert config.knowledge.encoder == str(tmp_path / "gone")
+    assert load_config(path, ["model.name=some/hub-id"]).model.name == "some/hub-id"
 
 
 def test_a_section_without_settings_can_be_overridden(tmp_path: Path) -> None:

@@ -183,12 +183,12 @@ def _other_axes(output: Path, plan: Plan, results: Results, metric: str) -> list
     before = read_ablations(output)
     if before is None:
         return []
-    rows = variant_row(results, metric, variant=BASELINE, baseline=True, settings={}, run=BASELINE)
+    mine = variant_row(results, metric, variant=BASELINE, baseline=True, settings={}, run=BASELINE)
     return [
         axis
         for axis in before.axes
         if axis.axis not in plan.axes
-        and any(row.baseline and row.systems == rows.systems for row in axis.variants)
+        and any(row.baseline and row.systems == mine.systems for row in axis.variants)
     ]
 
 

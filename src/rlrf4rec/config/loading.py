@@ -146,16 +146,26 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
 
 def _resolve_names(raw: dict[str, Any], folder: Path) -> None:
     """What is named by a path, by its whole path: a run's folder is read from anywhere."""
-    for section, key in (("prompt", "template"), ("model", "name"), ("knowledge", "encoder")):
+    named = (
+        ("prompt", "template", _is_yaml),
+        ("model", "name", _is_folder),
+        ("knowledge", "encoder", _is_folder),
+    )
+    for section, key, is_path in named:
         settings = raw.get(section)
         name = settings.get(key) if isinstance(settings, dict) else None
-        if isinstance(name, str) and _is_path(name, folder):
+        if isinstance(name, str) and is_path(name, folder):
             raw[section][key] = _absolute(folder, name)
 
 
-def _is_path(name: str, folder: Path) -> bool:
-    """A YAML file, or a folder that is there or said to be by how it is written."""
-    if name.startswith((".", "~")) or name.endswith((".yaml", ".yml")):
+def _is_yaml(name: str, folder: Path) -> bool:
+    """A template that is no shipped one's name."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def _is_folder(name: str, folder: Path) -> bool:
+    """A folder that is there or, by how it is written, should be; else a packaged or hub model."""
+    if name.startswith((".", "~")):
         return True
     return bool(name) and "\0" not in name and (folder / name).is_dir()
 
