@@ -67,7 +67,6 @@ def require_feedback(
         DataError: in some half, fewer than two training users have a list with both a positive
             and a negative, as cross-fitted rewards need.
     """
-    highest = dataset.interactions["rating"].to_numpy().max()
     telling = lists.labels.any(axis=1) & ~lists.labels.all(axis=1)
     for half in folds.policies:
         trainers = np.flatnonzero((folds.half == half) & (folds.role == "train"))
@@ -77,7 +76,7 @@ def require_feedback(
                 "at least two training users with a list that holds a positive and a negative",
                 found=f"{n_telling} of the {len(trainers)} training users of LLM fold {half} "
                 f"({dataset.n_users} users in all; data.positive_rating is {positive_rating:g}, "
-                f"the log's highest rating {highest:g})",
+                f"the log's highest rating {dataset.interactions['rating'].max()!r})",
                 remedy="Set data.positive_rating to what a positive has in your log, or keep more "
                 "users (data.max_users, lists.min_history).",
             )

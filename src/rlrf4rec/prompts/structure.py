@@ -65,7 +65,7 @@ def check_structure(answer: str, template: Template, *, finished: bool = True) -
         reason = "words are repeated"
     elif any(map(_repeats_item, lines, template.line_forms)):
         reason = "an item is repeated"
-    elif _is_latin(template.question) and not _is_latin(_own_words(lines, template)):
+    elif _is_in_another_script(lines, template):
         reason = "another script than the prompt's"
     elif not finished:
         reason = "cut at the token limit"
@@ -87,10 +87,18 @@ def _own_words(lines: list[str], template: Template) -> str:
     return "\n".join(line for line, form in forms if not form.names_items)
 
 
-def _is_latin(text: str) -> bool:
+def _latin_share(text: str) -> float | None:
+    """Of its letters; None without any."""
     letters = [character for character in text if character.isalpha()]
-    latin = sum(character < "\u0250" for character in letters)
-    return latin >= MIN_LATIN_SHARE * len(letters)
+    return sum(character < "\u0250" for character in letters) / len(letters) if letters else None
+
+
+def _is_in_another_script(lines: list[str], template: Template) -> bool:
+    """Whether a template in Latin letters is answered in others."""
+    asked, own = _latin_share(template.question), _latin_share(_own_words(lines, template))
+    if asked is None or own is None:
+        return False
+    return own < MIN_LATIN_SHARE <= asked
 
 
 def _items_of(line: str, form: LineForm) -> list[str]:
