@@ -86,7 +86,7 @@ def vs_trl(tuning: Tuning | None = None) -> Row:
     """Pairs a second, the reference's log-probabilities included, in what the machine computes in.
 
     As it comes, TRL's trainer checkpoints gradients: it computes a layer's activations again in the
-    backward pass, a fifth of its time. Ours does so only on a GPU that is short of memory, so what
+    backward pass. Ours does so only on a GPU that is short of memory, so what
     the peer does without is measured beside.
 
     Both train the same adapter on the same pairs in the same order; the first step, which warms up,
