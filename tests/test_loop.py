@@ -201,6 +201,15 @@ def test_results_of_other_settings_go_before_new_ones_are_made(
         load_run(folder)
 
 
+def test_a_configuration_of_another_release_is_written_anew(
+    finished: tuple[Path, Results], config: Config, tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text("data: {no_longer_there: 1}")
+    run(config, tmp_path / "run")
+    assert load_config(tmp_path / "run" / "config.yaml") == config
+
+
 def test_lists_of_a_first_stage_are_evaluated_on_the_texts_there_are(
     finished: tuple[Path, Results], config: Config, tmp_path: Path
 ) -> None:

@@ -86,8 +86,8 @@ def vs_trl(tuning: Tuning | None = None) -> Row:
     """Pairs a second, the reference's log-probabilities included, in what the machine computes in.
 
     As it comes, TRL's trainer checkpoints gradients: it computes a layer's activations again in the
-    backward pass. Ours does so only on a GPU that is short of memory, so what
-    the peer does without is measured beside.
+    backward pass. Ours does so only on a GPU that is short of memory, so what the peer does without
+    is measured beside.
 
     Both train the same adapter on the same pairs in the same order; the first step, which warms up,
     is not counted. In float32 their losses are the same to `TOLERANCE`.

@@ -32,6 +32,7 @@ from rlrf4rec.evaluation.report import main_metric
 from rlrf4rec.evaluation.results import Results
 from rlrf4rec.progress import OnProgress, Reporter, Silent
 from rlrf4rec.running import run
+from rlrf4rec.stages.world import require_parts
 from rlrf4rec.workspace import lock_folder, readable_os_errors
 
 BASELINE = "baseline"
@@ -113,7 +114,7 @@ def load_plan(
             changes = [f"{key}={_yaml(value)}" for key, value in settings.items()]
             try:
                 config = load_config(base, [*overrides, *changes])
-                _try_parts(config)
+                require_parts(config)
             except ConfigError as error:
                 problems.append(f"{axis}/{name}: {error.found}")
             else:
@@ -125,15 +126,6 @@ def load_plan(
             remedy="docs/reference/configuration.md lists every setting.",
         )
     return Plan(baseline, tuple(variants))
-
-
-def _try_parts(config: Config) -> None:
-    """Raise `ConfigError` for a template or a recommender that a run would not find."""
-    from rlrf4rec.prompts import load_template
-    from rlrf4rec.recommenders import try_backbones
-
-    load_template(config.prompt.template)
-    try_backbones(config.backbones, config.recommender, config.knowledge)
 
 
 def ablate(plan: Plan, output: Path | str, reporter: Reporter | None = None) -> Ablations:

@@ -8,10 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlrf4rec.errors import WorkspaceError
 from rlrf4rec.evaluation.results import Results, read_results
 from rlrf4rec.progress import Reporter, Silent
-from rlrf4rec.workspace import Workspace
+from rlrf4rec.workspace import Workspace, read_frame
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,17 +51,12 @@ class Run:
         Raises:
             WorkspaceError: the file is missing or damaged.
         """
-        import polars as pl
-
-        path = self.folder / "deployed" / "texts.parquet"
-        try:
-            return pl.read_parquet(path).select("user_id", "sample", "text")
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise WorkspaceError(
-                "a finished run's texts",
-                found=f"{path}: {type(error).__name__}",
-                remedy="Delete the folder 'deployed' and make it again: rlrf4rec evaluate RUN",
-            ) from error
+        frame = read_frame(
+            self.folder / "deployed" / "texts.parquet",
+            "a finished run's texts",
+            remedy="Delete the folder 'deployed' and make it again: rlrf4rec evaluate RUN",
+        )
+        return frame.select("user_id", "sample", "text")
 
     @cached_property
     def reranker(self) -> Reranker:

@@ -81,8 +81,8 @@ def model_identity(name: str) -> str:
     Of a folder's files the sizes and samples of their contents count, since weights may be
     gigabytes; where it lies does not.
     """
-    folder = Path(os.path.expanduser(name))
-    if not name or not folder.is_dir():
+    folder = _own_folder(name)
+    if folder is None:
         return name
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
@@ -127,9 +127,15 @@ def _package_folder(module: str, package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def _own_folder(name: str) -> Path | None:
+    folder = Path(os.path.expanduser(name))
+    return folder if name and folder.is_dir() else None
+
+
 def _local_folder(name: str, *, what: str) -> Path | None:
     """The folder; None for what may be a hub's id."""
-    if name and (folder := Path(os.path.expanduser(name))).is_dir():
+    folder = _own_folder(name)
+    if folder is not None:
         return folder
     if not name or name.startswith("packaged/") or name.startswith((".", "/", "~")):
         raise MissingPartError(

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from rlrf4rec.config import Config, load_config
-from rlrf4rec.errors import WorkspaceError
+from rlrf4rec.errors import ConfigError, WorkspaceError
 from rlrf4rec.evaluation.report import write_report
 from rlrf4rec.evaluation.results import Results, read_results, write_results, write_text
 from rlrf4rec.loop import run_rounds
@@ -94,8 +94,11 @@ def _forget_results_of_others(config: Config, folder: Path) -> None:
     """Remove results of other settings: with them, a stopped run would pass for finished."""
     if not (folder / "config.yaml").exists():
         return
-    same_machine = {"machine": config.machine}
-    if run_config(folder).model_copy(update=same_machine) != config:
+    try:
+        before = run_config(folder).model_copy(update={"machine": config.machine})
+    except ConfigError:  # of another release, or damaged: it is written anew
+        before = None
+    if before != config:
         for name in ("results.json", "report.html"):
             (folder / name).unlink(missing_ok=True)
 

@@ -22,7 +22,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,14 +62,11 @@ class Stage:
         Raises:
             WorkspaceError: it is missing or damaged.
         """
-        try:
-            return pl.read_parquet(self.folder / name)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise WorkspaceError(
-                "a finished stage's table",
-                found=f"{self.folder / name}: {str(error).partition(chr(10))[0]}",
-                remedy="Copy the run's folder again, or run it again: rlrf4rec run CONFIG",
-            ) from error
+        return read_frame(
+            self.folder / name,
+            "a finished stage's table",
+            remedy="Copy the run's folder again, or run it again: rlrf4rec run CONFIG",
+        )
 
 
 @dataclass
@@ -290,9 +287,9 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Raises:
         WorkspaceError: another process holds it, or it cannot be written to.
     """
-    with ExitStack() as stack:
-        with readable_os_errors(folder):
-            handle = stack.enter_context((folder / "lock").open("a+"))
+    with readable_os_errors(folder):
+        handle = (folder / "lock").open("a+")
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -314,6 +311,20 @@ def fingerprint(value: object) -> str:
     """SHA-256 of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_frame(path: Path, expected: str, *, remedy: str) -> pl.DataFrame:
+    """A Parquet table of a run.
+
+    Raises:
+        WorkspaceError: it is missing or damaged.
+    """
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise WorkspaceError(
+            expected, found=f"{path}: {type(error).__name__}", remedy=remedy
+        ) from error
 
 
 def write_json(path: Path, value: object) -> None:

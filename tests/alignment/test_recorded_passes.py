@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
+from random_models import SMALL, random_model
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlrf4rec.alignment import TuningCurve, attention, recorded_passes, shared_prompt, tune
 from rlrf4rec.alignment.models import load_base_model
@@ -115,19 +115,7 @@ def test_a_recorded_shape_serves_batches_that_are_a_little_smaller(
 
 def test_a_window_shorter_than_the_rows_is_kept(recorded: list[Work]) -> None:
     """Rows of a model that reads the last eight tokens only are left to the model's own mask."""
-    config = AutoConfig.for_model(
-        "mistral",
-        vocab_size=100,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.3,
-        sliding_window=8,
-    )
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()  # type: ignore[no-untyped-call]
+    model = random_model("mistral", **SMALL, sliding_window=8).eval()
     passes = recorded_passes.RecordedPasses(model)
     ids = torch.arange(80).view(2, 40)
     mask = torch.ones_like(ids)

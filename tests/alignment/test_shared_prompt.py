@@ -12,7 +12,8 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from random_models import SMALL, random_model
+from transformers import PreTrainedModel
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
@@ -25,19 +26,6 @@ from rlrf4rec.alignment.shared_prompt import AnswersOnlySFTTrainer, SharedPrompt
 from rlrf4rec.generation.packable import find_obstacle
 from rlrf4rec.say_once import say_once
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 258,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-    "pad_token_id": 257,
-}
-
 COMMON: dict[str, Any] = {
     "bf16": False,
     "use_cpu": True,
@@ -46,14 +34,6 @@ COMMON: dict[str, Any] = {
     "disable_tqdm": True,
     "per_device_train_batch_size": 3,
 }
-
-
-def _random_model(kind: str, attention: str = "sdpa", **settings: Any) -> PreTrainedModel:
-    torch.manual_seed(0)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-        AutoConfig.for_model(kind, **settings), attn_implementation=attention
-    )
-    return model
 
 
 def _trainer(
@@ -172,7 +152,7 @@ def test_other_models_are_packed_too(
 ) -> None:
     steps = []
     for cls in (SharedPromptDPOTrainer, DPOTrainer):
-        model = _random_model(kind, implementation, **settings)
+        model = random_model(kind, implementation, **settings)
         assert find_obstacle(model, 32) is None
         steps.append(_step(_trainer(cls, model, base_model, pairs, tmp_path, targets=targets)))
     _assert_equal(*steps)
@@ -378,7 +358,7 @@ def test_other_models_and_batches_fall_back(
     caplog.set_level(logging.WARNING, logger=shared_prompt.__name__)
     steps = []
     for cls in (SharedPromptDPOTrainer, DPOTrainer):
-        model = _random_model("mistral", **SMALL, sliding_window=8)
+        model = random_model("mistral", **SMALL, sliding_window=8)
         trainer = _trainer(cls, model, base_model, pairs, tmp_path)
         _step(trainer)
         _forget(trainer)
@@ -407,11 +387,11 @@ def test_prompts_cut_at_the_start_fall_back(
 
 
 def test_obstacles_are_named() -> None:
-    mamba = _random_model(
+    mamba = random_model(
         "mamba", "eager", vocab_size=16, hidden_size=8, state_size=4, num_hidden_layers=1
     )
     assert "layers other than attention" in str(find_obstacle(mamba, 8))
-    llama = _random_model("llama", **SMALL)
+    llama = random_model("llama", **SMALL)
     llama.config._attn_implementation = "flash_attention_2"
     assert "flash_attention_2" in str(find_obstacle(llama, 8))
 

@@ -37,12 +37,10 @@ def _plan(config: Config) -> dict[str, object]:
     from rlrf4rec.data import candidate_lists, load_dataset, make_folds, require_feedback
     from rlrf4rec.generation import choose_engine
     from rlrf4rec.models import require_models
-    from rlrf4rec.prompts import load_template
-    from rlrf4rec.recommenders import try_backbones
+    from rlrf4rec.stages.world import require_parts
 
     require_models(config.model.name, config.knowledge.encoder)
-    template = load_template(config.prompt.template)
-    try_backbones(config.backbones, config.recommender, config.knowledge)
+    template = require_parts(config)
     dataset = load_dataset(config)
     folds = make_folds(dataset.n_users, config.folds, config.seed)
     lists = {

@@ -67,8 +67,13 @@ def parse_yaml(text: str) -> Any:  # whatever it holds
     Raises:
         yaml.YAMLError: it is not, or a key stands twice in its mapping.
     """
-    _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader))
-    return yaml.safe_load(text)
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        _refuse_repeated_keys(node)
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _refuse_repeated_keys(node: yaml.Node | None) -> None:

@@ -82,6 +82,7 @@ class PromptWriter:
         # Added tokens need not be special to be read as one: role marks of some chat templates.
         marks = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
         self._special = sorted((mark for mark in marks if mark.strip()), key=len, reverse=True)
+        self._begin = str(tokenizer.bos_token) if _adds_bos(tokenizer) else ""
         self._system_role = bool(tokenizer.chat_template) and _takes_system(tokenizer)
 
     def write(
@@ -213,8 +214,7 @@ class PromptWriter:
     def _chat(self, messages: list[dict[str, str]]) -> str:
         if not self._tokenizer.chat_template:
             # A base model: plain paragraphs, behind the mark that it expects of a text's beginning.
-            begin = self._tokenizer.bos_token if _adds_bos(self._tokenizer) else ""
-            return begin + "\n\n".join(message["content"] for message in messages) + "\n\n"
+            return self._begin + "\n\n".join(message["content"] for message in messages) + "\n\n"
         return str(
             self._tokenizer.apply_chat_template(
                 messages if self._system_role else _merge_system(messages),

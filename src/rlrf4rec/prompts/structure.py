@@ -6,7 +6,6 @@ rejected in a preference pair, never chosen.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -16,8 +15,6 @@ from rlrf4rec.prompts.templates import LineForm, Template
 
 MAX_LINE_CHARACTERS = 240
 MIN_LATIN_SHARE = 0.9
-
-_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -118,4 +115,4 @@ def _repeats_item(line: str, form: LineForm) -> bool:
 def _factor_of(line: str, factors: list[str]) -> str:
     """The factor that a line is about, if it says something; otherwise an empty string."""
     name, colon, content = line.partition(":")
-    return name if colon and name in factors and _WORD.search(content) else ""
+    return name if colon and name in factors and any(map(str.isalnum, content)) else ""

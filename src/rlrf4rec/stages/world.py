@@ -163,6 +163,16 @@ class World:
         return Practice(self.encoder.encode(flat), np.where(said, rows, PADDING))
 
 
+def require_parts(config: Config) -> Template:
+    """The template, once it and every recommender of the run are known to be there.
+
+    Raises:
+        ConfigError: a template or a recommender that a run would not find.
+    """
+    try_backbones(config.backbones, config.recommender, config.knowledge)
+    return load_template(config.prompt.template)
+
+
 def open_world(config: Config, workspace: Workspace, reporter: Reporter | None = None) -> World:
     """Load the data and store what the run makes of them.
 
@@ -174,7 +184,7 @@ def open_world(config: Config, workspace: Workspace, reporter: Reporter | None =
     Raises:
         RLRF4RecError: the data or the settings cannot be used.
     """
-    try_backbones(config.backbones, config.recommender, config.knowledge)
+    require_parts(config)
     dataset = load_dataset(config)
     histories = reading_histories(dataset, config.lists)
     folds = make_folds(dataset.n_users, config.folds, config.seed)
