@@ -11,6 +11,7 @@ import importlib
 import os
 import platform
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,15 +20,32 @@ from speed.measure import Row, put
 RESULTS = Path(__file__).parent / "results" / "bench.json"
 
 
-def main(wanted: list[str]) -> None:
-    """Measure all rows, or those named."""
+def main(wanted: list[str]) -> int:
+    """Measure all rows, or those named; 1 if one failed, which keeps its part of the file."""
     unknown = sorted(set(wanted) - set(KINDS))
     if unknown:
         raise SystemExit(f"unknown rows {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    failed = False
     for name in wanted or KINDS:
-        row = KINDS[name]()
-        print(line(row), flush=True)
-        store(row)
+        row = attempt(name, KINDS[name])
+        if isinstance(row, Row):
+            store(row)
+        else:
+            failed = True
+    return int(failed)
+
+
+def attempt(name: str, measure: Callable[[], Row]) -> Row | str:
+    """The row, or the error that ended it, so that the next can be measured; either is printed."""
+    try:
+        row = measure()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the next row goes on
+        traceback.print_exc()
+        found = f"{type(error).__name__}: {error}"
+        print(f"{name:24s} FAILED {found}", flush=True)
+        return found
+    print(line(row), flush=True)
+    return row
 
 
 def line(row: Row) -> str:
@@ -91,4 +109,4 @@ KINDS: dict[str, Callable[[], Row]] = {
 }
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

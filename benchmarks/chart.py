@@ -6,10 +6,10 @@ The report's own charts, one panel a reranker, in a file that a README can show.
 from __future__ import annotations
 
 import re
-import sys
 from importlib.resources import files
 from pathlib import Path
 
+from command import call
 from rlrf4rec.evaluation.charts import WIDTH
 from rlrf4rec.evaluation.panels import system_charts
 from rlrf4rec.evaluation.results import Results, read_results
@@ -53,6 +53,10 @@ def _style() -> str:
     return colours + "\n".join(rules)
 
 
+def main(source: Path, target: Path) -> None:
+    """Draw a run's results into a file."""
+    target.write_text(drawing(read_results(source)), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    text = drawing(read_results(Path(sys.argv[1])))
-    Path(sys.argv[2]).write_text(text, encoding="utf-8")
+    call(lambda given: main(Path(given[0]), Path(given[1])), least=2)

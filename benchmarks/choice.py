@@ -8,13 +8,13 @@ here is what tuning has to learn from. ``reward.metric=ndcg`` tries the other re
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
 
+from command import call
 from fold_0 import ndcg_on_fold_0, said_gain
 from rlrf4rec.config import load_config
 from rlrf4rec.stages.rewarding import foreseen
@@ -55,4 +55,4 @@ def _systems(world: World, folder: Path) -> list[System]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    call(lambda given: main(Path(given[0]), given[1:]), least=1)

@@ -15,6 +15,7 @@ import argparse
 from collections.abc import Collection
 from pathlib import Path
 
+from command import call
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.results import write_results
 from rlrf4rec.progress import Silent
@@ -78,11 +79,15 @@ def _stage(folder: Path) -> Stage:
     return stage
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _called(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--systems", type=lambda names: names.split(","))
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    given = parser.parse_intermixed_args()
+    given = parser.parse_intermixed_args(arguments)
     main(given.run, given.folder, given.systems, given.overrides)
+
+
+if __name__ == "__main__":
+    call(_called, least=2)

@@ -13,13 +13,13 @@ the other half. Printed, within users:
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
 
+from command import call
 from rlrf4rec.feedback import RewardModels
 from rlrf4rec.feedback.foresight import within
 from rlrf4rec.knowledge.texts import profile_vectors
@@ -134,4 +134,4 @@ def _best(choice: FloatArray, reward: FloatArray, group: IntArray) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    call(lambda given: main(Path(given[0]), int(given[1]) if given[1:] else 0), least=1)

@@ -11,7 +11,6 @@ part of the hearing is worth.
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
+from command import call
 from fold_0 import ndcg_on_fold_0, said_gain
 from rlrf4rec.config import load_config
 from rlrf4rec.data.seeds import stable_hash
@@ -129,4 +129,4 @@ def _genres(items: list[HistoryItem], count: int) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    call(lambda given: main(Path(given[0]), given[1:]), least=1)

@@ -100,10 +100,18 @@ prepare() {
 
 # Runs a command for LIMIT seconds at most, its output shown and kept; STATUS is how it ended.
 within_limit() {
-    STATUS=0
+    local log shown job
+    exec {log}> >(exec tee -i -a "$OUT/log.txt")
+    shown=$!
     # SIGINT lets a run end between two steps; what is finished is kept either way.
-    timeout --signal=INT --kill-after=20 "$LIMIT" "$@" 2>&1 | tee -a "$OUT/log.txt" ||
-        STATUS=${PIPESTATUS[0]}
+    timeout --signal=INT --kill-after=20 "$LIMIT" "$@" >&"$log" 2>&1 &
+    job=$!
+    # timeout and what it runs are a group of their own, which Ctrl-C does not reach; it passes on.
+    trap 'kill -INT "$job"' INT TERM
+    while STATUS=0 && { wait "$job" || STATUS=$?; } && kill -0 "$job" 2>/dev/null; do :; done
+    trap - INT TERM
+    exec {log}>&-
+    wait "$shown"
 }
 
 settings() {

@@ -16,7 +16,6 @@ import os
 import platform
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,16 +103,9 @@ def _measure(name: str, sizes: Sizes) -> dict[str, object]:
     """The row as in bench.json, or its error."""
     target, kind = KINDS[name]
     start = time.perf_counter()
-    try:
-        row = replace(kind(sizes), name=name, target=target)
-    except Exception as error:  # noqa: BLE001  # whatever it is, the next row goes on
-        traceback.print_exc()
-        print(f"{name:24s} FAILED {type(error).__name__}: {error}", flush=True)
-        entry: dict[str, object] = {"name": name, "error": f"{type(error).__name__}: {error}"}
-    else:
-        print(bench.line(row), flush=True)
-        entry = row.to_json()
+    row = bench.attempt(name, lambda: replace(kind(sizes), name=name, target=target))
     _free_memory()
+    entry = row.to_json() if isinstance(row, Row) else {"name": name, "error": row}
     return entry | {"seconds": time.perf_counter() - start}
 
 

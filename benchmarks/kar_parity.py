@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from command import call
 from kar_models import DESIGNS, fit_kar
 from rlrf4rec.config import Config, parse_config
 from rlrf4rec.evaluation.intervals import compare, estimate
@@ -161,10 +162,9 @@ def _save(scores: Float32Array, path: Path) -> None:
         np.save(handle, scores, allow_pickle=False)
 
 
-def main() -> None:
-    """RUN and RESULTS.json from the command line."""
+def main(run: Path, target: Path) -> None:
+    """Measure in the folder ``run``, write the figures to ``target`` and print them."""
     torch.set_num_threads(1)
-    run, target = Path(sys.argv[1]), Path(sys.argv[2])
     workspace = Workspace(run)
     with workspace.lock():
         world = open_world(parity_config(), workspace)
@@ -175,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(lambda given: main(Path(given[0]), Path(given[1])), least=2)

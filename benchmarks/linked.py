@@ -8,10 +8,10 @@ trained anew on one text a user, untuned and tuned (last round), as written and 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from command import call
 from rlrf4rec.config import load_config
 from rlrf4rec.stages.systems import System, one_row_each
 from rlrf4rec.stages.text_inputs import linked_texts
@@ -50,4 +50,4 @@ def _systems(world: World, folder: Path) -> list[System]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    call(lambda given: main(Path(given[0]), given[1:]), least=1)

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from command import call
 from rlrf4rec.config import Config, load_config
-from rlrf4rec.errors import RLRF4RecError
 from rlrf4rec.loop import run_rounds, write_first_texts
 from rlrf4rec.running import remember
 from rlrf4rec.stages.world import World, open_world, write_prompts
@@ -94,8 +94,4 @@ def _called(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(_called(sys.argv[1:]))
-    except RLRF4RecError as error:
-        print(f"policies.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    call(_called, least=2)

@@ -7,9 +7,9 @@ Left out: adapters (size), and the log, prompts and pairs, which quote the data 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
+from command import call
 from rlrf4rec.errors import ConfigError
 
 WANTED = ("samples.parquet", "rewards.parquet", "curve.parquet", "stage.json")
@@ -51,8 +51,4 @@ def _require_apart(run: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        publish(Path(sys.argv[1]), Path(sys.argv[2]))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    call(lambda given: publish(Path(given[0]), Path(given[1])), least=2)

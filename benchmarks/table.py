@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from command import call
+from rlrf4rec.errors import ConfigError
 from rlrf4rec.evaluation.results import Results, backbones, read_results, results_table
 from rlrf4rec.evaluation.words import backbone_label, metric_label
 
@@ -75,13 +77,20 @@ def _table(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]
     return "\n".join([head, "|---|" + "---|" * len(columns), *body])
 
 
-def main() -> None:
-    """Read the file that is named first on the command line."""
-    results = read_results(Path(sys.argv[1]))
-    kind = sys.argv[2] if len(sys.argv) > 2 else None
+def main(source: Path, kind: str | None = None) -> None:
+    """Print all tables of a results file.
+
+    Raises:
+        ConfigError: no such kind of lists in it.
+    """
+    results = read_results(source)
     kinds = list(dict.fromkeys(row.kind for row in results.systems))
     if kind is not None and kind not in kinds:
-        sys.exit(f"expected a kind of lists: {', '.join(kinds)}; found {kind!r}")
+        raise ConfigError(
+            f"a kind of lists: {', '.join(kinds)}",
+            found=repr(kind),
+            remedy="Name one of these, or none for the run's own.",
+        )
     pairs = list(dict.fromkeys((row.a, row.b) for row in results.comparisons))
     sys.stdout.write(
         "\n\n".join(
@@ -96,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(lambda given: main(Path(given[0]), *given[1:2]), least=1)

@@ -8,12 +8,12 @@ well-formed texts, and an example. The same texts are written again by the next 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from command import call
 from fold_0 import ndcg_on_fold_0, said_gain
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.words import visible
@@ -61,5 +61,11 @@ def _read_by(world: World, template: str) -> System:
 
 
 if __name__ == "__main__":
-    settings = [argument for argument in sys.argv[2:] if "=" in argument]
-    main(Path(sys.argv[1]), [name for name in sys.argv[2:] if name not in settings], settings)
+    call(
+        lambda given: main(
+            Path(given[0]),
+            [name for name in given[1:] if "=" not in name],
+            [setting for setting in given[1:] if "=" in setting],
+        ),
+        least=2,
+    )

@@ -9,13 +9,13 @@ with none. Where the best weight is below 1, texts are trusted more than they de
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
 
+from command import call
 from evaluate_texts import finished_rounds
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.metrics import ndcg
@@ -101,4 +101,4 @@ def _read(trial: Trial, mine: BoolArray, lent: IntArray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    call(lambda given: main(Path(given[0]), given[1:]), least=1)

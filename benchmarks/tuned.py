@@ -8,7 +8,6 @@ by user. RUN needs its texts, not its results; its recommenders may have other s
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
+from command import call
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.intervals import Comparison, compare, estimate
 from rlrf4rec.evaluation.metrics import ndcg, user_means
@@ -135,4 +135,4 @@ def _interval(gain: Comparison) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    call(lambda given: main(Path(given[0]), given[1:]), least=1)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from command import call
 from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.evaluation.words import backbone_label
 from rlrf4rec.records import FloatArray
@@ -61,4 +62,4 @@ def _per_list(world: World, run: Path, system: str, backbone: str) -> FloatArray
 
 
 if __name__ == "__main__":
-    main([Path(argument) for argument in sys.argv[1:]])
+    call(lambda given: main([Path(run) for run in given]), least=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 def _copy(folder: Path) -> Path:
     """A checkout of its own, since the script works in its repository's root."""
     (folder / "benchmarks").mkdir(parents=True)
-    for name in ("gpu.sh", "policies.py", "publish.py"):
+    for name in ("gpu.sh", "policies.py", "publish.py", "command.py"):
         shutil.copy(ROOT / "benchmarks" / name, folder / "benchmarks")
     (folder / "src").symlink_to(ROOT / "src")
     return folder
@@ -119,6 +120,27 @@ def test_it_goes_on_until_it_is_finished(settings: dict[str, str], tmp_path: Pat
     made = load_config(tmp_path / "out" / "config.yaml")
     assert made.generation.n_samples == 3
     assert made.machine.device == "cpu"
+
+
+def test_ctrl_c_ends_the_run_and_what_is_finished_is_packed(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    there = _copy(tmp_path / "there")
+    script = subprocess.Popen(
+        ["bash", str(there / "benchmarks" / "gpu.sh"), "run"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHON": sys.executable, **settings},
+        start_new_session=True,
+    )
+    assert script.stdout is not None
+    assert "round-0/base/samples" in script.stdout.readline()
+    os.killpg(script.pid, signal.SIGINT)  # as a terminal does
+    script.stdout.read()
+    assert script.wait(timeout=60) == 130
+    assert (tmp_path / "out" / "published.tar.gz").exists()
+    # Nobody holds the run's folder any more.
+    assert "finished" in _call(there, "run", **settings).stdout
 
 
 @pytest.mark.slow

@@ -53,10 +53,14 @@ def evaluate_run(folder: Path | str, reporter: Reporter | None = None) -> Result
     return _complete(run_config(folder), workspace, reporter)
 
 
-def report_run(folder: Path | str) -> Path:
-    """Write report.html again from a run's finished stages, and return its path."""
+def report_run(folder: Path | str, reporter: Reporter | None = None) -> Path:
+    """Write report.html again from a run's finished stages, and return its path.
+
+    Raises:
+        RLRF4RecError: as `evaluate_run`, or the run was never evaluated.
+    """
     read_results(Path(folder) / "results.json")
-    evaluate_run(folder)
+    evaluate_run(folder, reporter)
     return Path(folder) / "report.html"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,26 @@ def test_a_measured_row_takes_its_place_in_the_file(
     ]
     assert "cores" in stored["machine"]
     assert {row["machine"] for row in stored["rows"]} == {stored["machine"]}
+
+
+def test_a_row_that_fails_keeps_its_place_and_the_next_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing() -> Row:
+        raise RuntimeError("losses differ")
+
+    fast = partial(Row, "import_seconds", [2.0], target=1.0)
+    monkeypatch.setattr(bench, "RESULTS", tmp_path / "bench.json")
+    bench.store(Row("dpo_vs_trl", [9.0], target=8.0))
+    monkeypatch.setattr(bench, "KINDS", {"dpo_vs_trl": failing, "import_seconds": fast})
+    assert bench.main([]) == 1
+    stored = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert [(row["name"], row["ratio"]) for row in stored] == [
+        ("dpo_vs_trl", 9.0),
+        ("import_seconds", 2.0),
+    ]
+    assert "dpo_vs_trl               FAILED RuntimeError: losses differ" in capsys.readouterr().out
+    assert bench.main(["import_seconds"]) == 0
 
 
 def test_an_unknown_row_is_refused() -> None:

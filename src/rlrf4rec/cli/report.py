@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from rlrf4rec.cli.console import require_run, safe
-from rlrf4rec.cli.options import RunFolder, Verbose
+from rlrf4rec.cli.live import open_reporter
+from rlrf4rec.cli.options import Quiet, RunFolder, Verbose
 
 EPILOG = """\b
 Examples:
@@ -14,9 +15,14 @@ Examples:
 """
 
 
-def report(run: RunFolder, verbose: Verbose = False) -> None:
-    """Write report.html of an evaluated run again, and print its path."""
+def report(run: RunFolder, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Write report.html of an evaluated run again, and print its path.
+
+    What was lost of the evaluation is made again.
+    """
     require_run(run)
     from rlrf4rec.running import report_run
 
-    typer.echo(safe(str(report_run(run))))
+    with open_reporter(quiet=quiet) as reporter:
+        page = report_run(run, reporter)
+    typer.echo(safe(str(page)))

@@ -25,8 +25,10 @@ def deploy(world: World, trail: Trail) -> Stage:
     config = world.config
     last = trail.final
     with_history = config.evaluation.deploy_with_history
+    on_progress = world.reporter.start("deployed", "users")
 
     def work(writer: StageWriter) -> None:
+        on_progress(0, world.dataset.n_users)
         texts = held_out_texts(world, last.samples, config.texts_per_user)
         vectors, rows = user_vectors(world, texts, join_history=with_history or None)
         inputs, rows, practice = text_inputs(world, vectors, rows)
@@ -49,6 +51,7 @@ def deploy(world: World, trail: Trail) -> Stage:
         writer.write_frame("items.parquet", world.dataset.items)
         writer.write_frame("users.parquet", world.dataset.users)
         writer.write_frame("texts.parquet", texts.select("user", "user_id", "sample", "text"))
+        on_progress(world.dataset.n_users, world.dataset.n_users)
 
     settings = {
         "recommender": config.recommender.model_dump(),

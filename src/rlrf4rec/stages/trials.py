@@ -118,6 +118,7 @@ def run_system(
     name = f"evaluation/{kind}/{system.name}"
     on_progress = world.reporter.start(name, "trainings")
     jobs = [(backbone, seed) for backbone in config.evaluation.backbones for seed in _seeds(world)]
+    trainings = int(world.folds.fold.max()) + 1  # of a job
 
     def work(writer: StageWriter) -> None:
         missing = [job for job in jobs if not writer.has(_file(*job))]
@@ -133,11 +134,12 @@ def run_system(
             ): job
             for job in missing
         }
-        on_progress(len(jobs) - len(missing), len(jobs))
-        for number, future in enumerate(as_completed(futures), len(jobs) - len(missing) + 1):
+        kept = len(jobs) - len(missing)
+        on_progress(kept * trainings, len(jobs) * trainings)
+        for number, future in enumerate(as_completed(futures), kept + 1):
             scores = future.result()
             writer.write(_file(*futures[future]), partial(_save, scores))
-            on_progress(number, len(jobs))
+            on_progress(number * trainings, len(jobs) * trainings)
 
     settings = {
         "recommender": config.recommender.model_dump(),
