@@ -15,6 +15,7 @@ from rlrf4rec.knowledge import openvino_encoder
 from rlrf4rec.knowledge.encoder import TextEncoder, cache_name, encoding_path
 from rlrf4rec.knowledge.torch_encoder import TorchEncoder
 from rlrf4rec.models import encoder_folder
+from rlrf4rec.progress import OnProgress
 from rlrf4rec.records import Float32Array
 
 NAME = "packaged/all-minilm-l6-v2"
@@ -51,6 +52,33 @@ def empty(encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def _segments(folder: Path) -> list[Path]:
     assert not list(folder.glob(".writing-*"))
     return sorted(folder.glob("*.safetensors"))
+
+
+def _asked(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Texts that will be encoded from now on."""
+    asked: list[str] = []
+    embed = encoder.embed
+
+    def remember(texts: list[str]) -> Float32Array:
+        asked.extend(texts)
+        return embed(texts)
+
+    monkeypatch.setattr(encoder, "embed", remember)
+    return asked
+
+
+class _Heard:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def start(self, stage: str, unit: str) -> OnProgress:
+        self.told.append(f"{stage} in {unit}")
+        return lambda done, total: self.told.append((done, total))
+
+    def finish(self, stage: str, seconds: float) -> None:
+        self.told.append(f"{stage} done")
 
 
 @needs_encoder
@@ -99,18 +127,30 @@ class TestCache:
         assert "_model" not in vars(other)  # nothing was encoded
         assert [path.stat().st_mtime_ns for path in _segments(tmp_path)] == before
 
-    def test_only_what_is_missing_is_encoded(self, empty: TextEncoder, tmp_path: Path) -> None:
+    def test_only_what_is_missing_is_encoded(
+        self, empty: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         empty.encode(TEXTS[:2])
-        told: list[tuple[int, int]] = []
-        empty.encode(
-            ["new", TEXTS[1], "new", "newer"], lambda done, total: told.append((done, total))
-        )
-        assert told == [(2, 2)]
+        asked = _asked(empty, monkeypatch)
+        empty.encode(["new", TEXTS[1], "new", "newer"])
+        assert asked == ["new", "newer"]
         assert len(_segments(tmp_path)) == 2
+
+    def test_many_texts_are_told_of(
+        self, empty: TextEncoder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Five texts in segments of two; two more are one segment, which is not worth a word."""
+        heard = _Heard()
+        monkeypatch.setattr(encoding, "_SEGMENT", 2)
+        monkeypatch.setattr(empty, "_reporter", heard)
+        empty.encode(TEXTS)
+        assert heard.told == ["vectors in texts", (0, 5), (2, 5), (4, 5), (5, 5), "vectors done"]
+        empty.encode([*TEXTS, "new", "newer"])
+        assert len(heard.told) == 6
 
     @pytest.mark.parametrize("damage", ["truncate", "empty", "no safetensors", "other tensors"])
     def test_broken_segment_is_encoded_again(
-        self, empty: TextEncoder, tmp_path: Path, damage: str
+        self, empty: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
     ) -> None:
         fresh = empty.encode(TEXTS[:2])
         (segment,) = _segments(tmp_path)
@@ -124,9 +164,9 @@ class TestCache:
             from safetensors.numpy import save_file
 
             save_file({"vectors": fresh}, segment)
-        told: list[tuple[int, int]] = []
-        again = empty.encode(TEXTS[:2], lambda done, total: told.append((done, total)))
-        assert told == [(2, 2)]
+        asked = _asked(empty, monkeypatch)
+        again = empty.encode(TEXTS[:2])
+        assert asked == TEXTS[:2]
         np.testing.assert_allclose(again, fresh, atol=1e-6)
         assert len(_segments(tmp_path)) == 1
 

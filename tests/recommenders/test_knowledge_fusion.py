@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import torch
 
-from rlrf4rec.recommenders.knowledge_fusion import PRINCIPAL_DIM, LearnedMatch, TextSpace
+from rlrf4rec.recommenders.knowledge_fusion import (
+    LEARNED_FROM,
+    PRINCIPAL_DIM,
+    LearnedMatch,
+    TextSpace,
+)
 
 
 def test_texts_that_look_alike_are_spread_out() -> None:
@@ -24,6 +29,19 @@ def test_only_leading_directions_are_kept() -> None:
     space.learn(vectors, None)
     assert space.items(vectors).shape == (200, PRINCIPAL_DIM)
     assert abs(float(space.basis[-1, 0])) > 0.99
+
+
+def test_directions_of_many_vectors_are_learned_from_evenly_spaced_ones() -> None:
+    """One more than twice `LEARNED_FROM` rows: every third one is looked at."""
+    torch.manual_seed(0)
+    vectors = torch.randn(2 * LEARNED_FROM + 1, 3)
+    vectors[::3] *= torch.tensor([1.0, 10.0, 1.0])
+    vectors[1::3] *= torch.tensor([100.0, 1.0, 1.0])
+    space = TextSpace(3)
+    space.learn(vectors, None)
+    assert space.basis[:, 0].abs().argmax() == 1
+    looked_at = space.items(vectors)[::3]
+    assert abs(float(looked_at.square().mean()) - 1) < 1e-3
 
 
 def test_match_begins_as_the_texts_dot_product() -> None:

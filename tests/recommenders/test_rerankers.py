@@ -12,6 +12,7 @@ from small_world import SmallWorld
 
 from rlrf4rec.errors import DataError, WorkspaceError
 from rlrf4rec.recommenders import FittedRecommender, ListInputs
+from rlrf4rec.recommenders.base import few
 from rlrf4rec.recommenders.sequential import SequentialRecommender
 
 
@@ -46,6 +47,53 @@ def test_several_texts_score_as_one_by_one(fitted: FittedRecommender, world: Sma
         alone = fitted.score(world.inputs, world.lists, rows[:, text])
         np.testing.assert_allclose(together[:, text], alone, atol=1e-5)
     assert np.abs(together[:, 0] - together[:, 1]).max() > 1e-3
+
+
+def test_texts_of_the_lists_own_items_rank_as_those_of_the_whole_catalogue(
+    fitted: FittedRecommender, world: SmallWorld
+) -> None:
+    """A list of 6 and a history of 4 are less than half of 30 items: only theirs are taken in."""
+    model, first = fitted.model, slice(1, 2)
+    prepared = model.features.prepare(world.inputs)
+    users, items, own = (
+        torch.from_numpy(part[first])
+        for part in (world.lists.user, world.lists.items, world.own_text)
+    )
+    whole = model.features.read_texts(prepared, own)
+    expected = model.rank(prepared, whole, users, items, torch.zeros(1, 1, dtype=torch.int64))
+    scores = model(prepared, users, items, own[:, None])
+    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+    weights = model.features.text_parameters()
+    gradients, expected_gradients = (
+        torch.autograd.grad(some.square().sum(), weights, allow_unused=True)
+        for some in (scores, expected)
+    )
+    for found, wanted in zip(gradients, expected_gradients, strict=True):
+        assert (found is None) == (wanted is None)
+        if found is not None and wanted is not None:
+            torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_only_items_that_were_taken_in_are_there(
+    fitted: FittedRecommender, world: SmallWorld
+) -> None:
+    features = fitted.model.features
+    prepared = features.prepare(world.inputs)
+    texts = features.read_texts(prepared, torch.tensor([0]), torch.tensor([[7, 3], [7, 5]]))
+    whole = features.read_texts(prepared, torch.tensor([0]))
+    assert texts.item is not None and whole.item is not None
+    assert len(texts.item) == 3
+    asked = torch.tensor([5, 7])
+    torch.testing.assert_close(texts.of_items(texts.item, asked), whole.item[asked])
+    with pytest.raises(IndexError):
+        texts.of_items(texts.item, torch.tensor([4]))
+
+
+def test_few_items_are_less_than_half_of_the_catalogue() -> None:
+    assert few([torch.zeros(2, 2), torch.zeros(1)], 10) is None
+    found = few([torch.tensor([[1, 2], [3, 4]]), torch.tensor([5])], 11)
+    assert found is not None
+    assert found.tolist() == [1, 2, 3, 4, 5]
 
 
 def test_candidates_in_another_order_get_the_same_scores(

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from small_world import SmallWorld, small_config
+from torch import Tensor
 
 from rlrf4rec.config import KnowledgeConfig
 from rlrf4rec.errors import ConfigError, DataError
-from rlrf4rec.recommenders import FittedRecommender, ListInputs
+from rlrf4rec.recommenders import FittedRecommender, ListInputs, next_item
+from rlrf4rec.recommenders.base import few
 from rlrf4rec.recommenders.next_item import fit_next_item, sampled_cross_entropy
 from rlrf4rec.recommenders.sequential import SequentialRecommender
 from rlrf4rec.records import PADDING, Histories, IntArray
@@ -167,6 +169,35 @@ def test_item_texts_are_read() -> None:
     scores = model.score_catalogue(ListInputs.from_numpy(histories, vectors, None), np.arange(60))
     twins = np.array([np.corrcoef(row[:6], row[6:])[0, 1] for row in scores])
     assert twins.mean() > 0.3
+
+
+def test_a_large_catalogues_texts_are_taken_in_where_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Batches of 8 sequences of 6 and 4 drawn items ask for 52 of 200 items at most."""
+    rng = np.random.default_rng(0)
+    inputs = ListInputs.from_numpy(_circles(20), rng.normal(size=(200, 8)).astype(np.float32), None)
+    everybody = np.ones(20, dtype=bool)
+
+    def losses() -> list[float]:
+        model = fit_next_item(
+            small_config(max_epochs=3, batch_size=8, dropout=0),
+            KnowledgeConfig(),
+            "sasrec",
+            inputs,
+            everybody,
+            ~everybody,
+            n_negatives=4,
+            seed=0,
+        )
+        return [epoch.train_loss for epoch in model.history]
+
+    asked: list[Tensor | None] = []
+    monkeypatch.setattr(next_item, "few", lambda *given: asked.append(few(*given)) or asked[-1])
+    in_parts = losses()
+    assert asked and all(items is not None for items in asked)
+    monkeypatch.setattr(next_item, "few", lambda items, n_items: None)
+    assert in_parts == pytest.approx(losses(), abs=1e-5)
 
 
 def _circles(n: int) -> Histories:

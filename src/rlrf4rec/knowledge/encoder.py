@@ -7,8 +7,9 @@ with the texts' SHA-256 beside their vectors. A broken segment is dropped and en
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 from rlrf4rec.knowledge.lexical import LexicalSpace
 from rlrf4rec.knowledge.torch_encoder import TorchEncoder
 from rlrf4rec.models import encoder_folder
+from rlrf4rec.progress import Reporter, Silent
 from rlrf4rec.records import Float32Array
 from rlrf4rec.workspace import fingerprint, readable_os_errors, write_aside
 
@@ -27,6 +29,7 @@ TORCH = "torch"
 OPENVINO = "openvino-"
 
 _SEGMENT = 4096
+_STAGE = "vectors"
 
 
 class _Model(Protocol):
@@ -46,15 +49,22 @@ class TextEncoder:
         others: caches of other runs with this encoder. A segment of theirs is taken over when it
             holds exactly the texts that would be encoded together here, so that every vector is,
             to the last bit, what this run would have computed.
+        reporter: hears of many texts that are not in the cache.
     """
 
     def __init__(
-        self, name: str, cache: Path, device: str = "cpu", others: Sequence[Path] = ()
+        self,
+        name: str,
+        cache: Path,
+        device: str = "cpu",
+        others: Sequence[Path] = (),
+        reporter: Reporter | None = None,
     ) -> None:
         self._name = name
         self._cache = cache
         self._device = device
         self._others = tuple(others)
+        self._reporter = reporter or Silent()
         self._stored: dict[bytes, Float32Array] | None = None
 
     @property
@@ -71,14 +81,11 @@ class TextEncoder:
 
         return open_exported(folder, self.path.removeprefix(OPENVINO))
 
-    def encode(
-        self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None
-    ) -> Float32Array:
+    def encode(self, texts: Sequence[str]) -> Float32Array:
         """Vectors ``[len(texts), d]`` of unit length; a text longer than the model's window is cut.
 
         Args:
             texts: any strings.
-            on_progress: told how many of how many missing texts are done.
         """
         if not texts:
             return self.embed([""])[:0]
@@ -87,8 +94,7 @@ class TextEncoder:
         keys = [_key(text) for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         items = list(missing.items())
-        for start in range(0, len(items), _SEGMENT):
-            segment = items[start : start + _SEGMENT]
+        for segment in self._segments(items):
             segment_keys = [key for key, _ in segment]
             vectors = self._borrowed(segment_keys)
             if vectors is None:
@@ -97,9 +103,18 @@ class TextEncoder:
                 with readable_os_errors(self._cache):
                     self._save(segment_keys, vectors)
             known.update(zip(segment_keys, vectors, strict=True))
-            if on_progress is not None:
-                on_progress(start + len(segment), len(items))
         return np.stack([known[key] for key in keys])
+
+    def _segments(self, items: list[tuple[bytes, str]]) -> Iterator[list[tuple[bytes, str]]]:
+        """Parts that are encoded together; of several, the reporter hears."""
+        heard = self._reporter if len(items) > _SEGMENT else Silent()
+        begun = time.monotonic()
+        on_progress = heard.start(_STAGE, "texts")
+        for start in range(0, len(items), _SEGMENT):
+            on_progress(start, len(items))
+            yield items[start : start + _SEGMENT]
+        on_progress(len(items), len(items))
+        heard.finish(_STAGE, time.monotonic() - begun)
 
     def stop_storing(self) -> None:
         """From now on know what the cache holds, once and for all, and add nothing to it."""

@@ -84,16 +84,27 @@ class Texts:
     """Each text as the recommender takes it in: computed once a step, not once a candidate.
 
     Attributes:
-        item: ``[i, c]``, adapted, or None.
+        item: ``[j, c]``, adapted, or None; of the whole catalogue (``j`` is ``i``) or a part of it.
         user: ``[r, c]``, adapted, zero for "no text"; or None.
-        item_match: ``[i, m]``, projected for the match, or None.
+        item_match: ``[j, m]``, projected for the match, or None.
         user_match: ``[r, m]``, likewise, zero for "no text"; or None.
+        places: ``[i]``, each item's row of `item` and `item_match`, -1 for an item that was not
+            taken in; None: every item was, in the catalogue's order.
     """
 
     item: Tensor | None
     user: Tensor | None
     item_match: Tensor | None
     user_match: Tensor | None
+    places: Tensor | None = None
+
+    def of_items(self, table: Tensor, items: Tensor) -> Tensor:
+        """Rows of `item` or `item_match` for items ``[...]``, ``[..., c]`` or ``[..., m]``.
+
+        Raises:
+            IndexError: an item that was not taken in.
+        """
+        return embedding(items if self.places is None else self.places[items], table)
 
 
 def prepare_histories(items: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,24 +169,31 @@ class TextFeatures(nn.Module):
         histories = prepare_histories(inputs.history_items, inputs.history_ratings)
         return Prepared(*histories, item_text, user_text)
 
-    def read_texts(self, prepared: Prepared, rows: Tensor) -> Texts:
-        """Take in the whole catalogue's texts and the given users' texts.
+    def read_texts(self, prepared: Prepared, rows: Tensor, items: Tensor | None = None) -> Texts:
+        """Take in the catalogue's texts and the given users' texts.
 
         Args:
             prepared: from `prepare`.
             rows: ``[r]`` user texts; -1: none.
+            items: ``[...]``, the only ones that will be asked for; None: the whole catalogue.
         """
-        item = user = item_match = user_match = None
-        if self.adaptor is not None and prepared.item_text is not None:
-            item = self.from_text["item"](self.adaptor(prepared.item_text, "item"))
+        item = user = item_match = user_match = places = None
+        item_text = prepared.item_text
+        if item_text is not None and items is not None:
+            taken = torch.unique(items)
+            places = torch.full((len(item_text),), -1)
+            places[taken] = torch.arange(len(taken))
+            item_text = item_text[taken]
+        if self.adaptor is not None and item_text is not None:
+            item = self.from_text["item"](self.adaptor(item_text, "item"))
         if self.adaptor is not None and prepared.user_text is not None:
             text = prepared.user_text[rows]
             adapted = self.from_text["user"](self.adaptor(text, "user"))
             user = torch.where((rows >= 0).unsqueeze(-1), adapted, 0.0)
-            if self.match is not None and prepared.item_text is not None:
-                item_match = self.match.item(prepared.item_text)
+            if self.match is not None and item_text is not None:
+                item_match = self.match.item(item_text)
                 user_match = self.match.user(text)
-        return Texts(item, user, item_match, user_match)
+        return Texts(item, user, item_match, user_match, places)
 
 
 class CandidateFeatures(TextFeatures):
@@ -229,7 +247,7 @@ class CandidateFeatures(TextFeatures):
         hidden = self.from_ids(torch.cat([candidate, interest, product], dim=-1))
         score = (self.item_bias(items).squeeze(-1) + product.sum(-1)).unsqueeze(1)
         if texts.item is not None:
-            hidden = hidden + embedding(items, texts.item)
+            hidden = hidden + texts.of_items(texts.item, items)
         hidden = hidden.unsqueeze(1)
         if texts.user is not None:
             hidden = hidden + texts.user[rows].unsqueeze(2)
@@ -239,7 +257,7 @@ class CandidateFeatures(TextFeatures):
             and texts.item_match is not None
             and texts.user_match is not None
         ):
-            described = embedding(items, texts.item_match)
+            described = texts.of_items(texts.item_match, items)
             match = texts.user_match[rows].unsqueeze(2) * described.unsqueeze(1)
             hidden = hidden + self.from_match(match)
             score = score + self.match.score(match)
@@ -251,7 +269,7 @@ class CandidateFeatures(TextFeatures):
         items = prepared.history_items[users]
         return ReadItems(
             self.read(items),
-            None if texts.item is None else embedding(items, texts.item),
+            None if texts.item is None else texts.of_items(texts.item, items),
             prepared.history_ratings[users],
             self._kept(prepared.history_mask[users]),
         )

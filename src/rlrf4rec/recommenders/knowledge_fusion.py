@@ -16,6 +16,10 @@ PRINCIPAL_DIM = 64
 """Directions kept of a text vector. On MovieLens-100K item texts, 32 of 384 hold half the variance
 and match users and items, untrained, as well as all 384; the rest is kept for the adaptors."""
 
+LEARNED_FROM = 16_384
+"""Vectors that directions and scale are learned from, at most: more say the same, and of 200,000
+items' vectors they would take longer to learn than all that is trained."""
+
 
 class TextSpace(nn.Module):
     """Fixed map from text vectors ``[..., d]`` to ``[..., k]``, learned from data but not trained.
@@ -51,12 +55,12 @@ class TextSpace(nn.Module):
         source = item if item is not None else user
         if source is None:
             return
-        self.basis.copy_(_principal_directions(source, self.out_dim))
+        self.basis.copy_(_principal_directions(_spaced(source), self.out_dim))
         for kind, vectors in (("item", item), ("user", user)):
             if vectors is None:
                 continue
             mean = vectors.mean(0)
-            spread = ((vectors - mean) @ self.basis).square().mean().sqrt()
+            spread = ((_spaced(vectors) - mean) @ self.basis).square().mean().sqrt()
             self.get_buffer(f"{kind}_mean").copy_(mean)
             # Vectors that are all the same have no scale of their own.
             self.get_buffer(f"{kind}_scale").fill_(float(spread) if spread > 1e-6 else 1.0)
@@ -93,6 +97,11 @@ class LearnedMatch(nn.Module):
         """The match's own share of the score: ``[..., m]`` to ``[...]``."""
         share: Tensor = self.weight * match.sum(-1) / match.shape[-1] ** 0.5
         return share
+
+
+def _spaced(vectors: Tensor) -> Tensor:
+    """`LEARNED_FROM` rows or fewer, as far from each other as they can be."""
+    return vectors[:: -(-len(vectors) // LEARNED_FROM)]
 
 
 def _principal_directions(vectors: Tensor, n_directions: int) -> Tensor:

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.errors import DataError
+from rlrf4rec.recommenders.base import few
 from rlrf4rec.recommenders.epochs import make_optimizer, run_epochs
 from rlrf4rec.recommenders.features import Prepared, Sizes
 from rlrf4rec.recommenders.fitted import FittedRecommender
@@ -145,17 +146,23 @@ class _NextItems:
     def _loss(self, rows: Tensor, rng: np.random.Generator) -> tuple[Tensor, int]:
         """Mean over every item that came next, and how many these are."""
         items, mask = self.sequences.history_items[rows], self.sequences.history_mask[rows]
-        texts = self.model.features.read_texts(self.sequences, torch.empty(0, dtype=torch.int64))
+        n_items, drawn = self.model.sizes.n_items, None
+        if n_items > self.n_negatives:
+            drawn = torch.from_numpy(rng.choice(n_items, self.n_negatives, replace=False))
+        texts = self.model.features.read_texts(
+            self.sequences,
+            torch.empty(0, dtype=torch.int64),
+            None if drawn is None else few([items, drawn], n_items),
+        )
         states = self.model.states(texts, items[:, :-1], self.sequences.history_ratings[rows, :-1])
         asked = mask[:, 1:]
         wanted, target = states[asked], items[:, 1:][asked]
-        n_items = self.model.sizes.n_items
-        if n_items <= self.n_negatives:
+        if drawn is None:
             return cross_entropy(self.model.score_items(texts, wanted), target), len(target)
-        drawn = torch.from_numpy(rng.choice(n_items, self.n_negatives, replace=False))
-        vectors, bias = self.model.item_vectors(texts), self.model.features.item_bias
-        right = (wanted * vectors[target]).sum(-1, keepdim=True) + bias(target)
-        wrong = wanted @ vectors[drawn].T + bias(drawn).T
+        bias = self.model.features.item_bias
+        right = (wanted * self.model.item_vectors(texts, target)).sum(-1, keepdim=True)
+        wrong = wanted @ self.model.item_vectors(texts, drawn).T
+        right, wrong = right + bias(target), wrong + bias(drawn).T
         return sampled_cross_entropy(right, wrong, target.unsqueeze(1) == drawn), len(target)
 
     def _batches(self, rows: IntArray) -> Iterator[Tensor]:

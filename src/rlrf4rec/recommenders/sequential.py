@@ -14,7 +14,6 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
 from rlrf4rec.recommenders.base import Recommender
@@ -38,8 +37,8 @@ class SequenceFeatures(TextFeatures):
 
     def items(self, texts: Texts, items: Tensor | None = None) -> Tensor:
         """The vectors of items ``[...]``, ``[..., e]``; None: of every item, ``[i, e]``."""
-        vectors = _rows(self.item.weight, items)
-        return vectors if texts.item is None else vectors + _rows(texts.item, items)
+        vectors = self.item.weight if items is None else self.item(items)
+        return vectors if texts.item is None else vectors + _rows(texts, texts.item, items)
 
     def read(self, texts: Texts, items: Tensor, ratings: Tensor) -> Tensor:
         """What an encoder is given of sequences ``[b, h]``: ``[b, h, e]``.
@@ -139,9 +138,9 @@ class SequentialRecommender(Recommender):
         if texts.item_match is None:
             described = vectors.new_zeros(*vectors.shape[:-1], match.dim)
         else:
-            described = _rows(texts.item_match, items)
+            described = _rows(texts, texts.item_match, items)
         return torch.cat([vectors, described], dim=-1)
 
 
-def _rows(table: Tensor, items: Tensor | None) -> Tensor:
-    return table if items is None else embedding(items, table)
+def _rows(texts: Texts, table: Tensor, items: Tensor | None) -> Tensor:
+    return table if items is None else texts.of_items(table, items)

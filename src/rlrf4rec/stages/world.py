@@ -120,7 +120,7 @@ class World:
             / cache_name(model_identity(knowledge.encoder), encoding_path(device))
             for folder in (self.workspace.folder, *self.workspace.siblings)
         )
-        dense = TextEncoder(knowledge.encoder, cache, device, others)
+        dense = TextEncoder(knowledge.encoder, cache, device, others, self.reporter)
         if not knowledge.lexical_dim:
             return KnowledgeEncoder(dense, None)
         return KnowledgeEncoder(dense, LexicalSpace(self.item_texts, knowledge.lexical_dim))
