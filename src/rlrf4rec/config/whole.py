@@ -68,7 +68,7 @@ class EvaluationConfig(Section):
 
 
 class MachineConfig(Section):
-    """How the work is done; changes no result."""
+    """How the work is done; changes no result but by rounding (in bfloat16 some texts)."""
 
     engine: Literal["auto", "openvino", "transformers"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
