@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlrf4rec.recommenders.knowledge_fusion import spaced
 from rlrf4rec.records import Float32Array, FloatArray, IntArray
 
 FOLDS = 5
@@ -57,7 +58,7 @@ def foreseen_rewards(
     """
     from sklearn.linear_model import Ridge
 
-    basis = _leading_directions(items)
+    basis = _leading_directions(items[spaced(len(items))])
     # Projecting the difference from the mean is the same for texts of users not learned from.
     said, read = _standard(texts @ basis), _standard(profiles @ basis)[users]
     features = within(said * read, users)

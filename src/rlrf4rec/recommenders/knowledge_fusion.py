@@ -55,12 +55,13 @@ class TextSpace(nn.Module):
         source = item if item is not None else user
         if source is None:
             return
-        self.basis.copy_(_principal_directions(_spaced(source), self.out_dim))
+        self.basis.copy_(_principal_directions(source[spaced(len(source))], self.out_dim))
         for kind, vectors in (("item", item), ("user", user)):
             if vectors is None:
                 continue
             mean = vectors.mean(0)
-            spread = ((_spaced(vectors) - mean) @ self.basis).square().mean().sqrt()
+            some = vectors[spaced(len(vectors))]
+            spread = ((some - mean) @ self.basis).square().mean().sqrt()
             self.get_buffer(f"{kind}_mean").copy_(mean)
             # Vectors that are all the same have no scale of their own.
             self.get_buffer(f"{kind}_scale").fill_(float(spread) if spread > 1e-6 else 1.0)
@@ -99,9 +100,9 @@ class LearnedMatch(nn.Module):
         return share
 
 
-def _spaced(vectors: Tensor) -> Tensor:
-    """`LEARNED_FROM` rows or fewer, as far from each other as they can be."""
-    return vectors[:: -(-len(vectors) // LEARNED_FROM)]
+def spaced(n: int) -> slice:
+    """Of ``n`` rows `LEARNED_FROM` or fewer, at equal distances; all of them where they are few."""
+    return slice(None, None, max(-(-n // LEARNED_FROM), 1))
 
 
 def _principal_directions(vectors: Tensor, n_directions: int) -> Tensor:

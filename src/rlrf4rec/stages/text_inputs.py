@@ -83,7 +83,10 @@ def mean_vectors(vectors: Float32Array, rows: IntArray) -> tuple[Float32Array, I
         ``[u, d]``, zero for a user without texts, and the users' rows of it, ``[u, 1]``.
     """
     there = rows >= 0
-    total = np.where(there[:, :, None], vectors[rows], 0.0).sum(axis=1)
+    total = np.zeros((len(rows), vectors.shape[1]), dtype=vectors.dtype)
+    for column in range(rows.shape[1]):
+        # One text of everybody after another: together they would be in memory twice.
+        total[there[:, column]] += vectors[rows[there[:, column], column]]
     means = (total / np.maximum(there.sum(axis=1), 1)[:, None]).astype(np.float32)
     users = np.where(there.any(axis=1), np.arange(len(rows)), PADDING)
     return means, users[:, None]
