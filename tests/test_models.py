@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rlrf4rec.errors import MissingPartError
+from rlrf4rec.errors import MissingPartError, WorkspaceError
 from rlrf4rec.models import (
     _gguf_tokenizer,
     _package_folder,
@@ -105,6 +107,20 @@ class TestCache:
             raise RuntimeError("interrupted")
 
         with pytest.raises(RuntimeError, match="interrupted"):
+            cached_folder("a", fail)
+        assert list(cache.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("number", "expected"),
+        [(errno.ENOSPC, "room on the disk"), (errno.EACCES, "a folder that can be written to")],
+    )
+    def test_a_cache_that_cannot_be_written_is_named(
+        self, cache: Path, number: int, expected: str
+    ) -> None:
+        def fail(folder: Path) -> None:
+            raise OSError(number, os.strerror(number), str(folder))
+
+        with pytest.raises(WorkspaceError, match=rf"{expected}.*RLRF4REC_CACHE"):
             cached_folder("a", fail)
         assert list(cache.iterdir()) == []
 

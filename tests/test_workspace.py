@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -499,6 +501,17 @@ class TestReplay:
         Workspace(run.folder, replay=True).stage("evaluation", {}, [], work, replayable=True)
         assert work.times == 1
         assert (stage.folder / "notes/a.txt").exists()
+
+    def test_what_all_was_made_of_is_not_replaced(self, run: Workspace) -> None:
+        made = run.stage("data", {"n": 1}, [], Counted(), given=True)
+        replay = partial(Workspace(run.folder, replay=True).stage, replayable=True, given=True)
+        work = Counted()
+        with pytest.raises(WorkspaceError, match="found another in"):
+            replay("data", {"n": 2}, [], work)
+        assert (work.times, replay("data", {"n": 1}, [], work)) == (0, made)
+        shutil.rmtree(made.folder)  # as in a published run
+        replay("data", {"n": 2}, [], work)
+        assert work.times == 1
 
     def test_a_table_that_is_missing_is_named(self, run: Workspace) -> None:
         with pytest.raises(WorkspaceError, match=r"gone\.parquet"):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from rlrf4rec.errors import MissingPartError
 from rlrf4rec.paths import cache_root
+from rlrf4rec.workspace import readable_os_errors
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -97,22 +98,27 @@ def model_identity(name: str) -> str:
 
 
 def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
-    """The cache's folder ``name``; when missing, ``make`` fills it, all or nothing."""
+    """The cache's folder ``name``; when missing, ``make`` fills it, all or nothing.
+
+    Raises:
+        WorkspaceError: the cache is full or cannot be written to.
+    """
     final = cache_root() / name
     if final.exists():
         return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=final.parent, prefix=".making-"))
-    try:
-        make(aside)
+    with readable_os_errors(final.parent, "in the environment variable RLRF4REC_CACHE"):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=final.parent, prefix=".making-"))
         try:
-            os.replace(aside, final)
-        except OSError:
-            # Another process may have been quicker: its folder is as good as ours.
-            if not final.exists():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            make(aside)
+            try:
+                os.replace(aside, final)
+            except OSError:
+                # Another process may have been quicker: its folder is as good as ours.
+                if not final.exists():
+                    raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     return final
 
 

@@ -5,8 +5,12 @@ Imported before any of OpenVINO, which it keeps from reporting its use.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +21,9 @@ from rlrf4rec.workspace import fingerprint
 # OpenVINO and its converter report each use to their maker, unasked. No setting turns that off, but
 # they do without the package that reports.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not installed
+
+_FULL = 16 * 2**20
+"""Bytes. What a failed export leaves of a disk that was too small for it is less."""
 
 
 def export(kind: str, model_folder: Path, output: Path) -> None:
@@ -29,15 +36,24 @@ def export(kind: str, model_folder: Path, output: Path) -> None:
 
     Raises:
         ImportError: the package optimum-intel is not installed.
+        OSError: the disk is full.
     """
     exporter = getattr(importlib.import_module("optimum.intel"), kind)
     with warnings.catch_warnings():
         # Tracing warns of Python values that are constant for one model.
         warnings.simplefilter("ignore")
-        model = exporter.from_pretrained(
-            model_folder, export=True, compile=False, load_in_8bit=False
-        )
-        model.save_pretrained(output)
+        try:
+            model = exporter.from_pretrained(
+                model_folder, export=True, compile=False, load_in_8bit=False
+            )
+            model.save_pretrained(output)
+        except RuntimeError as error:
+            # OpenVINO does not say why it could not write.
+            for folder in (output, Path(tempfile.gettempdir())):
+                if shutil.disk_usage(folder).free < _FULL:
+                    full = errno.ENOSPC
+                    raise OSError(full, os.strerror(full), str(folder)) from error
+            raise
 
 
 def cached_export(model_folder: Path, make: Callable[[Path], None], prefix: str = "") -> Path:

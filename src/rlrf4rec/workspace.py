@@ -196,6 +196,7 @@ class Workspace:
         work: Callable[[StageWriter], None],
         *,
         replayable: bool = False,
+        given: bool = False,
     ) -> Stage:
         """Return the finished stage, doing ``work`` first if it is missing, stale or broken.
 
@@ -205,6 +206,7 @@ class Workspace:
             needs: the stages that ``work`` reads.
             work: fills the writer's folder; shards that an earlier, killed attempt left are there.
             replayable: may be computed in a replay too.
+            given: what all others were made of; in a replay, another one is refused.
 
         Raises:
             WorkspaceError: the disk is full or not writable, or a replay lacks the stage.
@@ -220,10 +222,12 @@ class Workspace:
         done = self.finished(name, key, replayable=replayable)
         if done is not None:
             return done
-        if self.replay and not replayable:
+        before = read_stage(self.folder / name)
+        replaced = given and before is not None and before.key != key
+        if self.replay and (replaced or not replayable):
             raise WorkspaceError(
                 f"the finished stage {name} of the run's own settings",
-                found=f"none in {self.folder}",
+                found=f"{'another' if replaced else 'none'} in {self.folder}",
                 remedy="Use the run's own config.yaml and data, or run it: rlrf4rec run CONFIG",
             )
         final = self.folder / name
@@ -357,8 +361,12 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def readable_os_errors(folder: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into an error that says so."""
+def readable_os_errors(folder: Path, elsewhere: str = "with --output") -> Iterator[None]:
+    """Turn a full or read-only disk into an error that says so, and where else to write.
+
+    Raises:
+        WorkspaceError: in place of the system's error.
+    """
     try:
         yield
     except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
@@ -368,13 +376,14 @@ def readable_os_errors(folder: Path) -> Iterator[None]:
             raise WorkspaceError(
                 "room on the disk",
                 found=f"{reason} while writing to {folder}",
-                remedy="Free some space and run again: finished work is kept.",
+                remedy=f"Free some space, or name another folder {elsewhere}, and run again: "
+                "finished work is kept.",
             ) from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise WorkspaceError(
                 "a folder that can be written to",
                 found=f"{reason}: {getattr(error, 'filename', None) or folder}",
-                remedy="Name another folder with --output.",
+                remedy=f"Name another folder {elsewhere}.",
             ) from error
         raise
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from rlrf4rec.errors import MissingPartError
+from rlrf4rec.errors import MissingPartError, WorkspaceError
 from rlrf4rec.knowledge import encoder as encoding
 from rlrf4rec.knowledge import openvino_encoder
 from rlrf4rec.knowledge.encoder import TextEncoder, cache_name, encoding_path
@@ -259,6 +260,23 @@ class TestPaths:
                 np.testing.assert_array_equal(vectors, in_torch)
         assert len(tried) == 1
         assert caplog.text.count("an unheard-of architecture") == 1
+
+    @needs_openvino
+    def test_a_full_disk_is_no_fault_of_the_encoder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """OpenVINO does not say it was the disk; in torch, vectors would be others for good."""
+
+        def fail(*_given: object, **_options: object) -> None:
+            raise RuntimeError("basic_ios::clear: iostream error")
+
+        monkeypatch.setenv("RLRF4REC_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("optimum.intel.OVModelForFeatureExtraction.from_pretrained", fail)
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**20))
+        with pytest.raises(WorkspaceError, match=r"room on the disk.*RLRF4REC_CACHE"):
+            TextEncoder(NAME, tmp_path / "vectors").encode(TEXTS)
+        assert not list((tmp_path / "cache").rglob("*.txt"))
+        assert not (tmp_path / "vectors").exists()
 
     def test_caches_of_two_paths_lie_apart(self) -> None:
         paths = ["torch", "openvino-bf16", "openvino-f32"]

@@ -15,6 +15,8 @@ import polars as pl
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from rlrf4rec.models import model_identity
+
 _MARKER = "complete"
 _KEY_FILE = "key"
 
@@ -65,14 +67,13 @@ def tuning_key(
 ) -> str:
     """A hash of all that decides a tuning's result.
 
-    The base model is known by its path and its configuration (its weights may be gigabytes), the
-    start adapter by its weights.
+    The base model is known by samples of its files (its weights may be gigabytes), the start
+    adapter by its weights.
     """
     digest = hashlib.sha256()
     for part in (
         json.dumps(settings, sort_keys=True, default=str).encode(),
-        str(base_model_folder.resolve()).encode(),
-        (base_model_folder / "config.json").read_bytes(),
+        model_identity(str(base_model_folder)).encode(),
         pairs.write_json().encode(),
         b"" if start_adapter is None else _weights(start_adapter).read_bytes(),
     ):

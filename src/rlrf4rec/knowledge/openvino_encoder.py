@@ -158,15 +158,14 @@ def open_exported(folder: Path, precision: str) -> OpenVINOEncoder | TorchEncode
     Args:
         folder: sentence-transformers' layout.
         precision: ``bf16`` or ``f32``.
+
+    Raises:
+        WorkspaceError: the cache is full or cannot be written to. That is of this moment and not of
+            the encoder: in torch, this run's vectors would be others than the next one's.
     """
-    try:
-        exported = cached_export(
-            folder, lambda output: _export(folder, output, precision), f"encoder-{precision}-"
-        )
-    except (OSError, MemoryError) as error:
-        # Of this moment and not of the encoder: tried again next time.
-        _say_slower(f"it runs in torch, since its export failed: {error}")
-        return TorchEncoder(folder, "cpu")
+    exported = cached_export(
+        folder, lambda output: _export(folder, output, precision), f"encoder-{precision}-"
+    )
     unfit = exported / _UNFIT
     if unfit.exists():
         _say_slower(

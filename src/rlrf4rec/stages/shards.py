@@ -20,7 +20,7 @@ def finished_users(writer: StageWriter) -> set[int]:
     users: set[int] = set()
     for path in writer.folder.glob("shard-*.parquet"):
         try:
-            users.update(pl.read_parquet(path, columns=["user"])["user"].to_list())
+            users.update(pl.read_parquet(path)["user"].to_list())
         except (pl.exceptions.PolarsError, OSError):
             path.unlink()
     return users

@@ -8,7 +8,7 @@ from pathlib import Path
 from rlrf4rec.errors import DataError
 from rlrf4rec.generation.engines import choose_device, choose_dtype
 from rlrf4rec.models import language_model_folder
-from rlrf4rec.stages.world import World
+from rlrf4rec.stages.world import World, model_settings
 from rlrf4rec.workspace import Stage, StageWriter, read_stage
 
 MIN_PAIRS = 2
@@ -64,7 +64,7 @@ def align(world: World, name: str, pairs: Stage, before: Stage | None) -> Stage:
 
     settings = {
         "alignment": config.alignment.of_tuning(),
-        "model": config.model.model_dump(),
+        "model": model_settings(config.model),
         "seed": config.tuning_seed,
     }
     needs = [pairs] if before is None else [pairs, before]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
-from rlrf4rec.config import Config, ListKind
+from rlrf4rec.config import Config, ListKind, ModelConfig
 from rlrf4rec.data import (
     candidate_lists,
     folds_to_frame,
@@ -216,7 +216,7 @@ def _store_data(config: Config, workspace: Workspace, dataset: Dataset) -> Stage
         "positive_rating": config.data.positive_rating,
         "max_reading": config.lists.max_reading,
     }
-    return workspace.stage("data", settings, [], work, replayable=True)
+    return workspace.stage("data", settings, [], work, replayable=True, given=True)
 
 
 def _store_lists(
@@ -236,7 +236,7 @@ def _store_lists(
         "folds": config.folds.model_dump(),
         "seed": config.seed,
     }
-    return workspace.stage("lists", settings, [data], work, replayable=True)
+    return workspace.stage("lists", settings, [data], work, replayable=True, given=True)
 
 
 def _store_lists_apart(
@@ -284,6 +284,11 @@ def write_prompts(world: World) -> Stage:
         "model": model_identity(config.model.name),
     }
     return world.workspace.stage("prompts", settings, [world.data], work)
+
+
+def model_settings(model: ModelConfig) -> dict[str, object]:
+    """What of the LLM's settings an output depends on."""
+    return {**model.model_dump(), "name": model_identity(model.name)}
 
 
 def prompt_writer(world: World, tokenizer: PreTrainedTokenizerBase) -> PromptWriter:

@@ -23,7 +23,7 @@ from rlrf4rec.records import CandidateLists, FloatArray, IntArray
 from rlrf4rec.stages.shards import clear_shards, finished_users, read_shards, write_shard
 from rlrf4rec.stages.systems import first_texts
 from rlrf4rec.stages.trials import tested_lists
-from rlrf4rec.stages.world import World, prompt_writer
+from rlrf4rec.stages.world import World, model_settings, prompt_writer
 from rlrf4rec.workspace import Stage, StageWriter
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def read_titles(world: World, samples: Mapping[int, Stage], kind: str) -> Stage:
         clear_shards(writer)
 
     settings = {
-        "model": config.model.model_dump(),
+        "model": model_settings(config.model),
         "ranking": world.template.ranking.model_dump(),
         "kinds": [kind],
     }
