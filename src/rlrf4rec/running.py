@@ -12,6 +12,7 @@ from rlrf4rec.config import Config, load_config
 from rlrf4rec.errors import ConfigError, WorkspaceError
 from rlrf4rec.evaluation.report import write_report
 from rlrf4rec.evaluation.results import Results, read_results, write_results, write_text
+from rlrf4rec.generation import require_device
 from rlrf4rec.loop import run_rounds
 from rlrf4rec.progress import Reporter
 from rlrf4rec.stages.deploying import deploy
@@ -39,6 +40,7 @@ def run(
     Raises:
         RLRF4RecError: bad data or settings, missing parts, a folder in use.
     """
+    require_device(config.machine.device)
     return _complete(config, Workspace(output, siblings=siblings), reporter)
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from calling import Call
 
 from rlrf4rec.cli.console import safe, show_results
@@ -25,6 +26,9 @@ def test_validate_says_what_would_run(call: Call, config_file: Path) -> None:
     assert call("validate", config_file).stdout.splitlines()[-1] == "ok"
 
 
+without_a_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
@@ -35,6 +39,7 @@ def test_validate_says_what_would_run(call: Call, config_file: Path) -> None:
         ("model.name=/no/such/model", "/no/such/model"),
         ("knowledge.encoder=packaged/typo", "packaged/typo"),
         ("data.positive_rating=6", "log's highest rating 5"),
+        pytest.param("machine.device=cuda", "a CUDA device", marks=without_a_gpu),
         ("recommender.n_heads=3", "n_heads (3)"),
         ("evaluation.backbones=[no.such:Model]", "No module named"),
         ("reward.backbone=rlrf4rec.recommenders.base:Reranker", "abstract class Reranker"),

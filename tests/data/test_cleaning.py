@@ -82,6 +82,9 @@ def test_types_are_as_documented(table_config) -> None:
         ("user,item_id,score,timestamp\na,i1,5,1\n", "data.columns.user: 'user' is the nearest"),
         (HEAD + "a,i1,5,1,7,8\n", r"log\.csv: row 2: 6 fields, the header has 4"),
         (HEAD + 'a,i1,5,1\n"a\nb",5" nail,5,1\n', "row 3: a quote within a field.*'5\" nail'"),
+        (HEAD + 'a,i1,5,1\na,"i2,4,2\n', r"log\.csv: row 3: unexpected end of data"),
+        (HEAD.replace(",", ";") + "a;i1;5;1\n", "seem to be separated by ';'"),
+        ('{"user_id": "a", "item_id": "i1"}\n', r"log\.csv: JSON"),
         (HEAD + "a,i1,5,1\n", "at least one user with 2 usable .*user with too little history: 1"),
         (HEAD + "a,1,5,1\na,2,5,1\n", "none among 2 rows.*look like '1' in the log and 'i0'"),
     ],
@@ -108,6 +111,13 @@ def test_other_formats_by_the_name_of_csv(
     config = table_config("user_id,item_id\na,i1\n")
     (tmp_path / "log.csv").write_bytes(beginning + b"\x00" * 20)
     with pytest.raises(DataError, match=rf"log\.csv: .*{what}"):
+        load_dataset(config)
+
+
+def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path, table_config) -> None:
+    config = table_config("user_id,item_id\na,i1\n")
+    (tmp_path / "log.csv").write_bytes(b"user_id,item_id\na,i1\nJos\xe9,i1\n")
+    with pytest.raises(DataError, match=r"log\.csv: line 3: not UTF-8, 'José,i1' in Latin-1"):
         load_dataset(config)
 
 

@@ -17,6 +17,7 @@ from rlrf4rec.config import Config
 from rlrf4rec.data import load_dataset, reading_histories
 from rlrf4rec.data.cleaning import needed_interactions
 from rlrf4rec.data.ordering import sort_within
+from rlrf4rec.data.parsing import parse_times
 from rlrf4rec.data.raw import RawTable, open_table, read_table
 from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.errors import DataError
@@ -242,6 +243,29 @@ def test_a_path_is_no_pattern(tmp_path: Path, name: str) -> None:
     (frame.write_csv if name.endswith("csv") else frame.write_parquet)(path)
     for opens in (open_table, read_table):
         assert opens(path).column("user_id").to_list() == ["a", "b"]
+
+
+def test_a_folder_of_parquet_files_is_one_table(tmp_path: Path) -> None:
+    """As Spark writes it: parts in the order of their names, and files beside them."""
+    folder = tmp_path / "log.parquet"
+    folder.mkdir()
+    (folder / "_SUCCESS").touch()
+    for number, users in ((1, ["c"]), (0, ["a", "b"])):
+        part = folder / f"part-{number:05d}-7f.snappy.parquet"
+        pl.DataFrame({"user_id": users}).write_parquet(part)
+    for opens in (open_table, read_table):
+        table = opens(folder)
+        assert table.height == 3
+        assert table.column("user_id").to_list() == ["a", "b", "c"]
+    with pytest.raises(DataError, match="a folder without Parquet files"):
+        open_table(tmp_path)
+
+
+def test_true_and_false_are_no_times(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"timestamp": [True, False]}).write_parquet(path)
+    with pytest.raises(DataError, match="type Boolean"):
+        parse_times(open_table(path), "timestamp")
 
 
 @pytest.mark.parametrize("opens", [open_table, read_table])

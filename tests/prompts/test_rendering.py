@@ -270,6 +270,18 @@ class TestBudget:
         with pytest.raises(ConfigError, match=r"room for a history in prompt\.max_tokens=64"):
             make_writer(max_tokens=64).write(_films(5.0))
 
+    def test_a_title_too_long_for_the_budget_is_cut(
+        self, make_writer: MakeWriter, tiny_tokenizer: PreTrainedTokenizerFast
+    ) -> None:
+        """As one of 100 characters is where a character takes three tokens."""
+        room = len(tiny_tokenizer(make_writer().write([HistoryItem("x", "", 5.0)]))["input_ids"])
+        history = [HistoryItem("y" * 100, "Drama", 5.0), HistoryItem("x" * 100, "Drama", 5.0)]
+        prompt = make_writer(max_tokens=room + 29).write(history)
+        assert prompt.count("x" * 30) == 1
+        assert "x" * 31 not in prompt and "yy" not in prompt and "Drama" not in prompt
+        with pytest.raises(ConfigError, match="room for a history"):
+            make_writer(max_tokens=room - 1).write(history)
+
     def test_one_huge_title_does_not_push_out_the_rest(self, make_writer: MakeWriter) -> None:
         history = [*_films(5.0), HistoryItem("x" * 100_000, "y" * 100_000, 5.0)]
         prompt = make_writer(max_tokens=600).write(history, "z" * 100_000)

@@ -35,10 +35,11 @@ def validate(
 
 def _plan(config: Config) -> dict[str, object]:
     from rlrf4rec.data import candidate_lists, load_dataset, make_folds, require_feedback
-    from rlrf4rec.generation import choose_engine
+    from rlrf4rec.generation import choose_engine, require_device
     from rlrf4rec.models import require_models
     from rlrf4rec.stages.world import require_parts
 
+    require_device(config.machine.device)
     require_models(config.model.name, config.knowledge.encoder)
     template = require_parts(config)
     dataset = load_dataset(config)

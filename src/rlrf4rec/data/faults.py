@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 # What files of other formats begin with.
 _BEGINNINGS = {
@@ -14,6 +15,8 @@ _BEGINNINGS = {
     b"PAR1": "a Parquet file; call it .parquet",
     b"\xff\xfe": "text in UTF-16",
     b"\xfe\xff": "text in UTF-16",
+    b"{": "JSON",
+    b"[{": "JSON",
 }
 
 
@@ -28,11 +31,13 @@ def other_format(path: Path) -> str | None:
 
 
 def first_bad_row(path: Path, separator: str) -> str | None:
-    """The first row with more fields than the header, or with a quote where none may be.
+    """The first row with more fields than the header, a quote where none may be or none that ends
+    a field, or a character that is not UTF-8.
 
     Rows are counted from 1, the header; a quoted field may hold line breaks. None: no such row.
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    row = 0
     try:
         header: list[str] | None = None
         for row, (line, fields) in enumerate(_records(path, separator), start=1):
@@ -42,15 +47,35 @@ def first_bad_row(path: Path, separator: str) -> str | None:
             loose = _loosely_quoted(line, fields, separator)
             if loose is not None:
                 return f"row {row}: a quote within a field that is not quoted, {loose[:80]!r}"
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error):
+    except UnicodeDecodeError:
+        return _first_foreign_line(path)
+    except csv.Error as error:
+        return f"row {row + 1}: {error}"
+    except (OSError, EOFError):
         return None
     return None
 
 
+def _first_foreign_line(path: Path) -> str | None:
+    """The first line that is not UTF-8, and how to read it."""
+    with _open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                bad = line[max(error.start - 20, 0) : error.end + 20]
+                return f"line {number}: not UTF-8, {bad.decode('latin-1').strip()!r} in Latin-1"
+    return None
+
+
+def _open(path: Path, mode: str, **how: str) -> IO[Any]:
+    opened: Callable[..., IO[Any]] = gzip.open if path.suffix.lower() == ".gz" else open
+    return opened(path, mode, **how)
+
+
 def _records(path: Path, separator: str) -> Iterator[tuple[str, list[str]]]:
     """Each record as it stands in the file, and its fields."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+    with _open(path, "rt", encoding="utf-8-sig", newline="") as file:
         lines: list[str] = []
 
         def kept() -> Iterator[str]:
@@ -58,7 +83,8 @@ def _records(path: Path, separator: str) -> Iterator[tuple[str, list[str]]]:
                 lines.append(line)
                 yield line
 
-        for fields in csv.reader(kept(), delimiter=separator):
+        # Strict: a field that a quote begins ends with one, and not with the file.
+        for fields in csv.reader(kept(), delimiter=separator, strict=True):
             yield "".join(lines), fields
             lines.clear()
 

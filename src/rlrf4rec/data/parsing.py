@@ -106,6 +106,8 @@ def parse_times(table: RawTable, column: str) -> pl.Series:
         return _to_whole(table, column, values)
     if values.dtype in (pl.Date, pl.Datetime):
         return values.to_physical().cast(pl.Int64)
+    if values.dtype == pl.Boolean:
+        raise _wrong_type(table, column, "times")
     if values.dtype != pl.String:
         return _finite_times(table, column, parse_numbers(table, column))
     text = _unblank(values)

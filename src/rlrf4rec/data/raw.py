@@ -122,13 +122,24 @@ class RawLog:
 def require_file(path: Path) -> None:
     """Raise `DataError` unless the path is a file."""
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "nothing there"
+        what = "a folder without Parquet files" if path.is_dir() else "nothing there"
         raise DataError(
             f"a file at {path}",
             found=what,
             remedy="Check the path in the data section of the configuration; relative paths are "
             "taken from the configuration file's folder.",
         )
+
+
+def _require_table(path: Path) -> None:
+    """`require_file`, but for a folder of Parquet files."""
+    if not (path.is_dir() and _parts(path)):
+        require_file(path)
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The Parquet files of a folder, as Spark writes them, in the order of their names."""
+    return sorted(part for part in folder.iterdir() if part.is_file() and _is_parquet(part))
 
 
 def open_table(path: Path) -> RawTable:
@@ -138,7 +149,7 @@ def open_table(path: Path) -> RawTable:
         DataError: see `read_table`; of a Parquet file a column's content is first looked at when it
             is read.
     """
-    require_file(path)
+    _require_table(path)
     with _readable(path):
         stored = _scan(path)
         frame = pl.DataFrame(schema=stored.collect_schema())
@@ -153,15 +164,15 @@ def open_table(path: Path) -> RawTable:
 
 
 def read_table(path: Path) -> RawTable:
-    """Read a Parquet file (``.parquet``, ``.pq``), a TSV (``.tsv``) or a CSV (any other name), the
-    last two also with ``.gz`` behind.
+    """Read a Parquet file (``.parquet``, ``.pq``) or a folder of such, a TSV (``.tsv``) or a CSV
+    (any other name), the last two also with ``.gz`` behind.
 
     Text files are read as UTF-8 and every column as text, so that an id such as ``007`` survives.
 
     Raises:
         DataError: no such file, unreadable content, or no rows.
     """
-    require_file(path)
+    _require_table(path)
     with _readable(path):
         table = RawTable(path, _scan(path).collect(), _first_row(path))
     if not table.height:
@@ -172,7 +183,7 @@ def read_table(path: Path) -> RawTable:
 def _scan(path: Path) -> pl.LazyFrame:
     # A path is the name of one file, also where it holds a star or brackets.
     if _is_parquet(path):
-        return pl.scan_parquet(path, glob=False)
+        return pl.scan_parquet(_parts(path) if path.is_dir() else path, glob=False)
     format_found = other_format(path)
     if format_found:
         raise _unreadable(path, format_found)
@@ -184,7 +195,7 @@ def _separator(path: Path) -> str:
 
 
 def _is_parquet(path: Path) -> bool:
-    return path.suffix.lower() in PARQUET
+    return path.suffix.lower() in PARQUET or path.is_dir()
 
 
 def _first_row(path: Path) -> int:
@@ -276,6 +287,9 @@ def require_columns(table: RawTable, wanted: Mapping[str, str], section: str) ->
     if not missing:
         return
     hints = [_hint(setting, name, present, section) for setting, name in missing.items()]
+    other = next((mark for mark in ";\t|" if len(present) == 1 and mark in present[0]), None)
+    if other is not None:
+        hints = [f"Its fields seem to be separated by {other!r}: save it with commas."]
     raise DataError(
         f"columns {', '.join(repr(name) for name in wanted.values())} in {table.path}",
         found=f"no {', '.join(repr(name) for name in missing.values())} among the columns "

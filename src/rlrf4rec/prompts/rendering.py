@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,8 @@ class PromptWriter:
         template: the domain's template.
         tokenizer: the LLM's tokenizer; counts tokens and lays out the chat.
         history_size: the last interactions to show.
-        max_tokens: budget of the whole prompt; the oldest interactions are left out to keep it.
+        max_tokens: budget of the whole prompt; the oldest interactions are left out to keep it, and
+            a title that fits by itself no more is cut.
         positive_rating: a rating at or above it counts as liked.
     """
 
@@ -111,22 +112,34 @@ class PromptWriter:
         def newest(n: int) -> list[HistoryItem]:
             return [shown[place] for place in places if place >= len(shown) - n]
 
-        # The longest prompt that fits, by bisection over how many of the newest lines are kept.
-        fits, too_many = 0, len(shown) + 1
+        kept = self._most(len(shown), lambda n: self._render(newest(n), profile))
+        if kept:
+            return self._render(newest(kept), profile)
+
+        def cut(n: int) -> str:
+            """The newest interaction alone, with the beginning of a title that is too long."""
+            item = replace(shown[-1], title=shown[-1].title[:n], details="")
+            return self._render([item], profile)
+
+        characters = self._most(MAX_FIELD_CHARACTERS, cut) if shown else 0
+        if not characters:
+            raise ConfigError(
+                f"room for a history in prompt.max_tokens={self._max_tokens}",
+                found=f"{self._tokens(self._render([], profile))} tokens without any of it",
+                remedy="Raise prompt.max_tokens or shorten the template's examples.",
+            )
+        return cut(characters)
+
+    def _most(self, most: int, prompt: Callable[[int], str]) -> int:
+        """The largest ``n`` up to ``most`` whose prompt fits, by bisection; 0 where none does."""
+        fits, too_many = 0, most + 1
         while too_many - fits > 1:
             middle = (fits + too_many) // 2
-            if self._tokens(self._render(newest(middle), profile)) <= self._max_tokens:
+            if self._tokens(prompt(middle)) <= self._max_tokens:
                 fits = middle
             else:
                 too_many = middle
-        prompt = self._render(newest(fits), profile)
-        if fits == 0:
-            raise ConfigError(
-                f"room for a history in prompt.max_tokens={self._max_tokens}",
-                found=f"{self._tokens(prompt)} tokens without any of it",
-                remedy="Raise prompt.max_tokens or shorten the template's examples.",
-            )
-        return prompt
+        return fits
 
     def write_ranking(self, text: str) -> str:
         """The prompt that asks for a title, with the answer's first words given.

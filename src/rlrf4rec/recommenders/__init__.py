@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rlrf4rec.recommenders.base import Reranker
     from rlrf4rec.recommenders.fitted import FittedRecommender
     from rlrf4rec.recommenders.inputs import ListInputs
-    from rlrf4rec.recommenders.registry import resolve_backbone
+    from rlrf4rec.recommenders.registry import backbone_identity, resolve_backbone
     from rlrf4rec.recommenders.training import fit
     from rlrf4rec.recommenders.trying import try_backbones
 
@@ -21,6 +21,7 @@ __all__ = [
     "FittedRecommender",
     "ListInputs",
     "Reranker",
+    "backbone_identity",
     "fit",
     "resolve_backbone",
     "try_backbones",
@@ -30,6 +31,7 @@ _HOMES = {
     "FittedRecommender": "fitted",
     "ListInputs": "inputs",
     "Reranker": "base",
+    "backbone_identity": "registry",
     "fit": "training",
     "resolve_backbone": "registry",
     "try_backbones": "trying",

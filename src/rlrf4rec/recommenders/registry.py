@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
+import inspect
+import sys
 
 from rlrf4rec.errors import ConfigError
 from rlrf4rec.recommenders.base import Recommender
@@ -41,11 +45,12 @@ def resolve_backbone(name: str) -> type[Recommender]:
         )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+    except Exception as error:  # a module of the user's own may fail in any way
         raise ConfigError(
             f"a class to import at {name!r}",
-            found=str(error),
-            remedy="Write package.module:Class and make sure that the package is installed.",
+            found=f"{type(error).__name__}: {error}",
+            remedy="Write package.module:Class and make sure that the package is installed or in "
+            "a folder that PYTHONPATH names.",
         ) from error
     if not (isinstance(found, type) and issubclass(found, Recommender)):
         raise ConfigError(
@@ -54,6 +59,22 @@ def resolve_backbone(name: str) -> type[Recommender]:
             remedy="Derive your class from Reranker and implement compare().",
         )
     return found
+
+
+def backbone_identity(name: str) -> str:
+    """What a backbone's results depend on: its name, and the code of a class of your own.
+
+    The modules that the class and its bases are written in count, whatever else they import.
+    """
+    if name in BACKBONES:
+        return name
+    digest = hashlib.sha256()
+    modules = {base.__module__ for base in resolve_backbone(name).__mro__}
+    for module in sorted(modules):
+        if module.partition(".")[0] not in ("rlrf4rec", "torch", *sys.stdlib_module_names):
+            with contextlib.suppress(OSError, TypeError):  # a module without source
+                digest.update(inspect.getsource(sys.modules[module]).encode())
+    return f"{name} {digest.hexdigest()[:16]}"
 
 
 def resolve_sequential(name: str) -> type[SequentialRecommender]:

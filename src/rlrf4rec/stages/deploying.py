@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from safetensors.numpy import save_file
 
-from rlrf4rec.recommenders import fit
+from rlrf4rec.recommenders import backbone_identity, fit
 from rlrf4rec.records import Float32Array, IntArray
 from rlrf4rec.stages.systems import held_out_texts
 from rlrf4rec.stages.text_inputs import text_inputs, user_vectors
@@ -56,7 +56,7 @@ def deploy(world: World, trail: Trail) -> Stage:
     settings = {
         "recommender": config.recommender.model_dump(),
         "knowledge": config.knowledge.model_dump(),
-        "backbone": config.evaluation.backbones[0],
+        "backbone": backbone_identity(config.evaluation.backbones[0]),
         "texts_per_user": config.texts_per_user,
         "with_history": with_history,
         "kind": config.lists.kind,

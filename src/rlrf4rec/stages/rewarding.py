@@ -16,6 +16,7 @@ from rlrf4rec.feedback import (
     reward_texts,
 )
 from rlrf4rec.knowledge.texts import profile_vectors
+from rlrf4rec.recommenders import backbone_identity
 from rlrf4rec.records import BoolArray, FloatArray
 from rlrf4rec.stages.text_inputs import encode_texts, sampled_inputs
 from rlrf4rec.stages.world import World
@@ -185,7 +186,10 @@ def _with_texts(texts: pl.DataFrame, rewards: pl.DataFrame) -> pl.DataFrame:
 def _settings(world: World, half: int) -> dict[str, object]:
     config = world.config
     return {
-        "reward": config.reward.model_dump(include={"backbone", "folds", "seeds", "k"}),
+        "reward": {
+            **config.reward.model_dump(include={"folds", "seeds", "k"}),
+            "backbone": backbone_identity(config.reward.backbone),
+        },
         "recommender": config.recommender.model_dump(),
         "knowledge": config.knowledge.model_dump(),
         "kind": config.lists.kind,

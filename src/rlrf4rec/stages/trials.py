@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlrf4rec.config import KnowledgeConfig, RecommenderConfig
+from rlrf4rec.recommenders import backbone_identity
 from rlrf4rec.records import BoolArray, CandidateLists, Float32Array, Histories, IntArray
 from rlrf4rec.stages.systems import System
 from rlrf4rec.stages.text_inputs import with_practice
@@ -144,7 +145,7 @@ def run_system(
     settings = {
         "recommender": config.recommender.model_dump(),
         "knowledge": config.knowledge.model_dump(),
-        "jobs": jobs,
+        "jobs": [(backbone_identity(backbone), seed) for backbone, seed in jobs],
         "n_texts": system.n_texts,
         "seed": config.seed,
         "best_of": config.reward.metric if system.name == "best_of_n" else "",

@@ -44,8 +44,9 @@ def align(world: World, name: str, pairs: Stage, before: Stage | None) -> Stage:
             raise DataError(
                 f"at least {MIN_PAIRS} preference pairs in {pairs.folder}",
                 found=f"{frame.height}",
-                remedy="Lower reward.margin, sample more texts (generation.n_samples), or use more "
-                "training users.",
+                remedy=f"Lower reward.margin ({config.reward.margin:g}), sample more texts "
+                f"(generation.n_samples, {config.generation.n_samples}), use more training users, "
+                "or set rounds.n_rounds=0 to evaluate the untuned texts alone.",
             )
         checkpoints = writer.folder / ".checkpoints"
         tune(
