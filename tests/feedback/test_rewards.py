@@ -89,6 +89,7 @@ class World:
         seeds: int = 1,
         seed: int = 0,
         processes: int = 1,
+        kept: Path | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> RewardModels:
         return fit_reward_models(
@@ -104,6 +105,7 @@ class World:
             self.validators,
             seed=seed,
             processes=processes,
+            kept=kept,
             on_progress=on_progress,
         )
 
@@ -162,7 +164,7 @@ class TestCrossFitting:
         told: list[tuple[int, int]] = []
         models = world.fit(seeds=2, on_progress=lambda done, total: told.append((done, total)))
         assert [len(seeds) for seeds in models.models] == [2, 2]
-        assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
         first, second = (model.model.state_dict() for model in models.models[0])
         assert any(not torch.equal(first[name], second[name]) for name in first)
 
@@ -182,7 +184,7 @@ class TestCrossFitting:
         one = world.fit(seeds=2)
         two = world.fit(seeds=2, processes=2, on_progress=lambda *numbers: told.append(numbers))
         assert torch.get_num_threads() == before
-        assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
         np.testing.assert_array_equal(two.fold, one.fold)
         rows = world.rows(0, 2)
         for fold in range(2):
@@ -191,6 +193,22 @@ class TestCrossFitting:
                     second.score(world.inputs, world.lists, rows),
                     first.score(world.inputs, world.lists, rows),
                 )
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_a_killed_call_goes_on(self, world: World, tmp_path: Path, processes: int) -> None:
+        whole = world.fit(seeds=2)
+
+        def stop(done: int, total: int) -> None:
+            if done == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            world.fit(seeds=2, processes=processes, kept=tmp_path, on_progress=stop)
+        told: list[tuple[int, int]] = []
+        again = world.fit(seeds=2, kept=tmp_path, on_progress=lambda *numbers: told.append(numbers))
+        assert told[0][0] >= 3  # a second worker may have ended in the meantime
+        assert told[-1] == (4, 4)
+        assert all(_same_weights(again, whole, fold) for fold in range(2))
 
     def test_error_of_a_worker_is_told(self, world: World) -> None:
         """A user can mend it, so it must not come as a broken pool."""

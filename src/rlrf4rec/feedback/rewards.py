@@ -8,8 +8,11 @@ the user's lists rewards noise (ours; docs/concepts/method.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -95,6 +98,7 @@ def fit_reward_models(
     seed: int,
     processes: int,
     practice_rows: IntArray | None = None,
+    kept: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> RewardModels:
     """Train one recommender (per seed) for each fold, on the other folds' users.
@@ -113,6 +117,8 @@ def fit_reward_models(
         processes: models trained at once, each on one thread; 0: one a core. The models are the
             same whatever it is.
         practice_rows: see `rlrf4rec.recommenders.fit`.
+        kept: folder in which finished models wait for the others, so that the same call after a
+            kill goes on; None: nothing outlives the call.
         on_progress: told how many of how many models are trained.
     """
     from rlrf4rec.recommenders import fit
@@ -136,44 +142,53 @@ def fit_reward_models(
         for index in range(reward.folds)
         for offset in range(reward.seeds)
     ]
-    fitted = _fit_all(jobs, processes, on_progress or (lambda done, total: None))
+    with TemporaryDirectory() if kept is None else nullcontext(kept) as folder:
+        fitted = _fit_all(jobs, processes, Path(folder), on_progress or (lambda done, total: None))
     starts = range(0, len(jobs), reward.seeds)
     return RewardModels([fitted[start : start + reward.seeds] for start in starts], fold)
 
 
 def _fit_all(
-    jobs: list[Job], processes: int, on_progress: Callable[[int, int], None]
+    jobs: list[Job], processes: int, kept: Path, on_progress: Callable[[int, int], None]
 ) -> list[FittedRecommender]:
-    """The recommenders in the order of the jobs."""
-    processes = worker_count(processes, len(jobs))
-    if processes > 1:
-        return _fit_in_workers(jobs, processes, on_progress)
-    fitted = []
-    for job in jobs:
-        with one_thread():
-            fitted.append(job())
-        on_progress(len(fitted), len(jobs))
-    return fitted
-
-
-def _fit_in_workers(
-    jobs: list[Job], processes: int, on_progress: Callable[[int, int], None]
-) -> list[FittedRecommender]:
+    """The recommenders in the order of the jobs; each is kept in a folder when it is finished."""
     from rlrf4rec.recommenders import FittedRecommender
 
     # Through files: tensors would come in shared memory, which needs a worker that is still there.
-    with TemporaryDirectory() as temporary, worker_pool(processes) as pool:
-        folders = [Path(temporary) / str(number) for number in range(len(jobs))]
-        futures = [pool.submit(_fit_into, *task) for task in zip(folders, jobs, strict=True)]
-        for done, future in enumerate(as_completed(futures), 1):
+    folders = [kept / str(number) for number in range(len(jobs))]
+    tasks = [task for task in zip(folders, jobs, strict=True) if not task[0].exists()]
+    done = len(jobs) - len(tasks)
+    on_progress(done, len(jobs))
+    for number in _each_done(tasks, worker_count(processes, len(tasks))):
+        on_progress(done + number, len(jobs))
+    return [FittedRecommender.load(folder) for folder in folders]
+
+
+def _each_done(tasks: list[tuple[Path, Job]], processes: int) -> Iterator[int]:
+    """Do the tasks, and count them as they end."""
+    if processes < 2:
+        for number, task in enumerate(tasks, 1):
+            _fit_into(*task)
+            yield number
+        return
+    with worker_pool(processes) as pool:
+        futures = [pool.submit(_fit_into, *task) for task in tasks]
+        for number, future in enumerate(as_completed(futures), 1):
             future.result()
-            on_progress(done, len(jobs))
-        return [FittedRecommender.load(folder) for folder in folders]
+            yield number
 
 
 def _fit_into(folder: Path, job: Job) -> None:
+    aside = folder.with_name(f".{folder.name}-{os.getpid()}")
     with one_thread():
-        job().save(folder)
+        job().save(aside)
+    try:
+        os.replace(aside, folder)
+    except OSError:
+        # A worker of an interrupted call may have been at the same: its model is this one.
+        if not folder.exists():
+            raise
+        shutil.rmtree(aside)
 
 
 def reward_texts(
