@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 
 from rlrf4rec.errors import MissingPartError
 
@@ -25,7 +28,7 @@ def _cores() -> int:
 
 @contextmanager
 def worker_pool(processes: int) -> Iterator[Executor]:
-    """Processes for trainings; 0 means one a core. They end when their parent dies.
+    """Processes for trainings; 0 means one a core. They end when their parent dies or is stopped.
 
     Raises:
         MissingPartError: one of them ended before its work was done.
@@ -36,6 +39,7 @@ def worker_pool(processes: int) -> Iterator[Executor]:
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_end_with_parent,
     ) as pool:
+        workers = _started(pool)
         try:
             yield pool
         except BrokenProcessPool as error:
@@ -47,7 +51,22 @@ def worker_pool(processes: int) -> Iterator[Executor]:
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in workers:
+                # Or the pool would wait for trainings that nobody asks for any more.
+                worker.terminate()
             raise
+
+
+def _started(pool: ProcessPoolExecutor) -> list[BaseProcess]:
+    """The pool's processes, which Ctrl-C does not reach: they would each tell where they were."""
+    # It lets the signal through again when it starts, so it has to be there before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pool.submit(int)
+        return list(pool._processes.values())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -126,7 +126,8 @@ class Workspace:
                 raise WorkspaceError(
                     "a readable run.json",
                     found=f"{marker}: {error}",
-                    remedy="Delete the folder, or name another one.",
+                    remedy=f'Write {{"format_version": {FORMAT_VERSION}}} into it, which is all '
+                    "that it holds, or name another folder.",
                 ) from error
             if version != FORMAT_VERSION:
                 raise WorkspaceError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from typer.testing import CliRunner
 from rlrf4rec import __version__
 from rlrf4rec.cli import app
 from rlrf4rec.cli.app import Guarded
-from rlrf4rec.errors import DataError
+from rlrf4rec.errors import DataError, MissingPartError
+from rlrf4rec.paths import cache_root
 
 COMMANDS = [
     ["run"],
@@ -93,8 +96,8 @@ def test_a_wrong_option_is_named(call: Call) -> None:
     assert "--outptu" in result.stderr
 
 
-def guarded(error: BaseException) -> typer.Typer:
-    """A command line of the same class whose one command fails."""
+def guarded(error: BaseException | Callable[[], None]) -> typer.Typer:
+    """A command line of the same class whose one command fails, or does something."""
     failing = typer.Typer(cls=Guarded)
 
     @failing.callback()
@@ -102,7 +105,9 @@ def guarded(error: BaseException) -> typer.Typer:
 
     @failing.command()
     def fail() -> None:
-        raise error
+        if isinstance(error, BaseException):
+            raise error
+        error()
 
     return failing
 
@@ -119,6 +124,43 @@ def test_an_interrupted_run_says_how_to_go_on() -> None:
     result = CliRunner().invoke(guarded(KeyboardInterrupt()), ["fail"])
     assert result.exit_code == 130
     assert result.stderr.strip() == "stopped; run again to go on"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_as_ctrl_c_does(number: int) -> None:
+    """After what was begun is put away; nohup's deafness stays."""
+    put_away: list[bool] = []
+
+    def end_myself() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            put_away.append(True)
+
+    result = CliRunner().invoke(guarded(end_myself), ["fail"])
+    assert (result.exit_code, put_away) == (128 + number, [True])
+    assert result.stderr.strip() == "stopped; run again to go on"
+    assert signal.getsignal(number) is signal.SIG_DFL
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert CliRunner().invoke(guarded(end_myself), ["fail"]).exit_code == 0
+    finally:
+        signal.signal(number, before)
+
+
+def test_want_of_memory_is_said_in_words() -> None:
+    result = CliRunner().invoke(guarded(MemoryError()), ["fail"])
+    assert result.exit_code == 2
+    assert "expected: enough memory" in result.stderr
+    assert "machine.processes" in result.stderr
+
+
+def test_without_a_home_the_cache_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RLRF4REC_CACHE", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    with pytest.raises(MissingPartError, match="RLRF4REC_CACHE"):
+        cache_root()
 
 
 def test_a_bug_keeps_its_traceback() -> None:

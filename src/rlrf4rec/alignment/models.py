@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from transformers import (
 from rlrf4rec.alignment.quiet import no_progress_bars
 from rlrf4rec.config import AlignmentConfig
 from rlrf4rec.errors import MissingPartError
+from rlrf4rec.workspace import write_json
 
 _WRITTEN_BY_MODEL = {"config.json", "generation_config.json", "model.safetensors.index.json"}
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5"}
@@ -120,6 +122,11 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
         selected_adapters=["default"],
         save_embedding_layers=False,
     )
+    settings = aside / "adapter_config.json"
+    config = json.loads(settings.read_text(encoding="utf-8"))
+    # PEFT writes a set, in another order each time: the same tuning, the same files.
+    config["target_modules"] = sorted(config["target_modules"])
+    write_json(settings, config)
     _replace(folder, aside)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -13,7 +17,7 @@ from rlrf4rec.cli.console import show_error
 from rlrf4rec.errors import RLRF4RecError
 
 USER_ERROR = 2
-INTERRUPTED = 130  # as shells report a process ended by SIGINT
+_SIGNALLED = 128  # and the signal's number: as shells report a process that it ended
 
 EPILOG = """\b
 Examples:
@@ -24,18 +28,57 @@ Examples:
 """
 
 
+class Stopped(KeyboardInterrupt):
+    """The process was asked to end; what knows of Ctrl-C cleans up for this, too."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Raise `Stopped` where SIGTERM or SIGHUP would end the process; one ignored stays so."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Stopped(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    ours = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+
+
 class Guarded(TyperGroup):
-    """Turns errors that a user can mend, and Ctrl-C, into a message and an exit code."""
+    """Turns errors that a user can mend, and signals, into a message and an exit code."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer's is click's
         try:
-            return super().invoke(ctx)
+            with _stopped_by_signals():
+                return super().invoke(ctx)
         except RLRF4RecError as error:
             show_error(error)
             raise typer.Exit(USER_ERROR) from error
+        except MemoryError as error:
+            show_error(_out_of_memory(error))
+            raise typer.Exit(USER_ERROR) from error
         except KeyboardInterrupt as error:
             typer.echo("\nstopped; run again to go on", err=True)
-            raise typer.Exit(INTERRUPTED) from error
+            number = error.number if isinstance(error, Stopped) else signal.SIGINT
+            raise typer.Exit(_SIGNALLED + number) from error
+
+
+def _out_of_memory(error: MemoryError) -> RLRF4RecError:
+    return RLRF4RecError(
+        "enough memory",
+        found=str(error) or "none left",
+        remedy="Lower machine.processes or machine.kv_cache_gb, or use a larger machine, and run "
+        "again: finished work is kept.",
+    )
 
 
 app = typer.Typer(

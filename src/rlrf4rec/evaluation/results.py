@@ -307,11 +307,13 @@ def read_results(path: Path | str) -> Results:
         raise WorkspaceError(
             "a run's results.json",
             found=f"{path} ({error.strerror})",
-            remedy="Run the evaluation first: rlrf4rec evaluate.",
+            remedy="Run the evaluation first: rlrf4rec evaluate RUN.",
         ) from error
     except (ValueError, RecursionError) as error:
         raise WorkspaceError(
-            "results.json to be JSON", found=f"{path}: {error}", remedy="Evaluate again."
+            "results.json to be JSON",
+            found=f"{path}: {error}",
+            remedy="Evaluate again: rlrf4rec evaluate RUN.",
         ) from error
     version = raw.get("version") if isinstance(raw, dict) else None
     if version != FORMAT_VERSION:
@@ -328,7 +330,7 @@ def read_results(path: Path | str) -> Results:
         raise WorkspaceError(
             "the fields of results.json",
             found=f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-            remedy="Evaluate again.",
+            remedy="Evaluate again: rlrf4rec evaluate RUN.",
         ) from error
 
 
