@@ -17,13 +17,14 @@ from evaluate_texts import finished_rounds
 from publish import publish
 from rlrf4rec import load_config, load_run, run
 from rlrf4rec.config import Config
+from rlrf4rec.data import latest_histories
 from rlrf4rec.errors import ConfigError, RequestError, WorkspaceError
 from rlrf4rec.evaluation.results import Results
 from rlrf4rec.loop import run_rounds
 from rlrf4rec.progress import OnProgress, Silent
 from rlrf4rec.running import evaluate_run
 from rlrf4rec.stages.evaluating import evaluate
-from rlrf4rec.stages.text_inputs import encode_texts
+from rlrf4rec.stages.text_inputs import read_texts
 from rlrf4rec.stages.world import World, open_world, write_prompts
 from rlrf4rec.stages.writing import write_texts
 from rlrf4rec.workspace import Workspace
@@ -108,18 +109,23 @@ def test_a_finished_run_is_not_done_again(
     assert run(config, folder) == results
 
 
-@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize(("joined", "latest"), [(True, True), (True, False), (False, True)])
 def test_what_is_deployed_reads_the_history_with_the_texts_or_the_texts_alone(
-    config: Config, finished: tuple[Path, Results], tmp_path: Path, joined: bool
+    config: Config, finished: tuple[Path, Results], tmp_path: Path, joined: bool, latest: bool
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
-    evaluation = config.evaluation.model_copy(update={"deploy_with_history": joined})
+    changed = {"deploy_with_history": joined, "deploy_latest": latest}
+    evaluation = config.evaluation.model_copy(update=changed)
     run(config.model_copy(update={"evaluation": evaluation}), folder)
     texts = pl.read_parquet(folder / "deployed/texts.parquet").filter(pl.col("user") == 0)
     world = open_world(config, Workspace(folder, replay=True))
-    vectors = encode_texts(world, texts, join_history=joined)
+    most = world.histories.items.shape[1]
+    known = latest_histories(world.dataset, most) if latest else world.histories
+    vectors = world.encoder.encode(read_texts(world, texts, join_history=joined, histories=known))
     assert len(vectors) == 2
+    histories = load_file(folder / "deployed/histories.safetensors")
+    np.testing.assert_array_equal(histories["items"], known.items)
     stored = load_file(folder / "deployed/vectors.safetensors")
     expected = vectors.mean(axis=0)
     np.testing.assert_allclose(stored["texts"][stored["rows"][0]], expected, atol=1e-6)

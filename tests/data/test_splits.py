@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlrf4rec.config import Config, parse_config
-from rlrf4rec.data import candidate_lists, popularity, reading_histories
+from rlrf4rec.data import candidate_lists, latest_histories, popularity, reading_histories
 from rlrf4rec.data.splits import _Negatives, _Supply
 from rlrf4rec.errors import DataError
 from rlrf4rec.records import PADDING, CandidateLists, Dataset, FloatArray, IntArray
@@ -31,6 +31,14 @@ def test_reading_histories_by_hand(make_dataset) -> None:
     assert histories.lengths.tolist() == [4, 2]
     assert histories.items.tolist() == [[0, 1, 2, 3], [7, 8, PADDING, PADDING]]
     np.testing.assert_array_equal(histories.ratings, [[5, 1, 3, 4], [2, 5, np.nan, np.nan]])
+
+
+def test_latest_histories_by_hand(make_dataset) -> None:
+    histories = latest_histories(make_dataset(LOGS, 12), 5)
+    assert histories.lengths.tolist() == [5, 4]
+    assert histories.items.tolist() == [[2, 3, 4, 5, 6], [7, 8, 0, 9, PADDING]]
+    np.testing.assert_array_equal(histories.ratings, [[3, 4, 4, 3, 5], [2, 5, 1, 2, np.nan]])
+    assert latest_histories(make_dataset(LOGS, 12), 1).items.tolist() == [[6], [9]]
 
 
 def test_max_reading_moves_the_rest_to_feedback(make_dataset) -> None:

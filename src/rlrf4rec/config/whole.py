@@ -40,6 +40,11 @@ class EvaluationConfig(Section):
         description="deploy the texts so joined: the row …_with_history, or …_mean_with_history "
         "where texts are several (ours: no text of the LLM's alone ranks as well)",
     )
+    deploy_latest: bool = Field(
+        True,
+        description="deploy with users' latest interactions, and these's own text, in place of the "
+        "reading history, which is the oldest half (ours)",
+    )
     cool_temperature: float | None = Field(
         None,
         gt=0,

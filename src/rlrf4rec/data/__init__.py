@@ -11,13 +11,19 @@ from rlrf4rec.data.folds import (
     make_folds,
     require_feedback,
 )
-from rlrf4rec.data.splits import candidate_lists, popularity, reading_histories
+from rlrf4rec.data.splits import (
+    candidate_lists,
+    latest_histories,
+    popularity,
+    reading_histories,
+)
 
 __all__ = [
     "candidate_lists",
     "describe",
     "folds_from_frame",
     "folds_to_frame",
+    "latest_histories",
     "load_dataset",
     "make_folds",
     "popularity",

@@ -30,12 +30,32 @@ from rlrf4rec.records import (
 
 def reading_histories(dataset: Dataset, lists: ListsConfig) -> Histories:
     """Every user's first min(ceil(n / 2), max_reading) interactions."""
-    log = dataset.interactions
-    user, position = log["user"].to_numpy(), log["position"].to_numpy()
-    counts = np.bincount(user, minlength=dataset.n_users)
-    lengths = np.minimum((counts + 1) // 2, lists.max_reading)
+    counts = _interactions(dataset)
+    return _parts(dataset, np.zeros_like(counts), np.minimum((counts + 1) // 2, lists.max_reading))
+
+
+def latest_histories(dataset: Dataset, most: int) -> Histories:
+    """Every user's last interactions, ``most`` of them at most: what is known when lists come in.
+
+    For what is deployed alone: feedback is among them.
+    """
+    counts = _interactions(dataset)
+    lengths = np.minimum(counts, most)
+    return _parts(dataset, counts - lengths, lengths)
+
+
+def _interactions(dataset: Dataset) -> IntArray:
+    """How many each user has, ``[u]``."""
+    return np.bincount(dataset.interactions["user"].to_numpy(), minlength=dataset.n_users)
+
+
+def _parts(dataset: Dataset, first: IntArray, lengths: IntArray) -> Histories:
+    """Each user's interactions from position ``first [u]`` on, ``lengths [u]`` of them."""
+    log, counts = dataset.interactions, _interactions(dataset)
+    position = log["position"].to_numpy()
     # The log is sorted by user and position, as the cells of a matrix are by row and column.
-    read = position < np.repeat(lengths.astype(position.dtype), counts)
+    read = position >= np.repeat(first.astype(position.dtype), counts)
+    read &= position < np.repeat((first + lengths).astype(position.dtype), counts)
     filled = np.arange(lengths.max(initial=0)) < lengths[:, None]
     items = np.full(filled.shape, PADDING, dtype=np.int64)
     items[filled] = log["item"].to_numpy()[read]

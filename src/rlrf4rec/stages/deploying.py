@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from safetensors.numpy import save_file
 
+from rlrf4rec.data import latest_histories
 from rlrf4rec.recommenders import backbone_identity, fit
-from rlrf4rec.records import Float32Array, IntArray
+from rlrf4rec.records import Float32Array, Histories, IntArray
 from rlrf4rec.stages.systems import held_out_texts
 from rlrf4rec.stages.text_inputs import text_inputs, user_vectors
 from rlrf4rec.stages.trail import Trail
@@ -16,6 +17,9 @@ from rlrf4rec.workspace import Stage, StageWriter
 
 def deploy(world: World, trail: Trail) -> Stage:
     """Train the first backbone on all users' lists and the last round's texts, and store it.
+
+    It learns from reading histories, as it is tested; what is stored are users' latest interactions
+    and, joined to the texts, these's own text (`evaluation.deploy_latest`).
 
     Writes what serving reads, and nothing else is needed there: ``recommender/``,
     ``vectors.safetensors`` (``items`` ``[i, d]``; ``texts`` ``[u, d]``, the mean of each user's
@@ -47,7 +51,13 @@ def deploy(world: World, trail: Trail) -> Stage:
             practice_rows=practice[lists.user],
         )
         recommender.save(writer.folder / "recommender")
-        _write_vectors(writer, world, vectors, rows)
+        known = world.histories
+        if config.evaluation.deploy_latest:
+            known = latest_histories(world.dataset, known.items.shape[1])
+            vectors, rows = user_vectors(
+                world, texts, join_history=with_history or None, histories=known
+            )
+        _write_vectors(writer, world, vectors, rows, known)
         writer.write_frame("items.parquet", world.dataset.items)
         writer.write_frame("users.parquet", world.dataset.users)
         writer.write_frame("texts.parquet", texts.select("user", "user_id", "sample", "text"))
@@ -59,6 +69,7 @@ def deploy(world: World, trail: Trail) -> Stage:
         "backbone": backbone_identity(config.evaluation.backbones[0]),
         "texts_per_user": config.texts_per_user,
         "with_history": with_history,
+        "latest": config.evaluation.deploy_latest,
         "kind": config.lists.kind,
         "seed": config.seed,
     }
@@ -69,7 +80,11 @@ def deploy(world: World, trail: Trail) -> Stage:
 
 
 def _write_vectors(
-    writer: StageWriter, world: World, vectors: Float32Array, rows: IntArray
+    writer: StageWriter,
+    world: World,
+    vectors: Float32Array,
+    rows: IntArray,
+    known: Histories,
 ) -> None:
     arrays: dict[str, np.ndarray] = {
         "items": world.item_vectors,
@@ -78,8 +93,8 @@ def _write_vectors(
     }
     writer.write("vectors.safetensors", lambda path: save_file(arrays, path))
     histories: dict[str, np.ndarray] = {
-        "items": world.histories.items,
-        "ratings": world.histories.ratings,
-        "lengths": world.histories.lengths,
+        "items": known.items,
+        "ratings": known.ratings,
+        "lengths": known.lengths,
     }
     writer.write("histories.safetensors", lambda path: save_file(histories, path))

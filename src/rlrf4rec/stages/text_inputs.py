@@ -9,7 +9,7 @@ import polars as pl
 
 from rlrf4rec.knowledge.texts import history_texts
 from rlrf4rec.recommenders import ListInputs
-from rlrf4rec.records import PADDING, Float32Array, IntArray
+from rlrf4rec.records import PADDING, Float32Array, Histories, IntArray
 from rlrf4rec.stages.world import World
 
 
@@ -20,16 +20,23 @@ def encode_texts(
     return world.encoder.encode(read_texts(world, texts, join_history=join_history))
 
 
-def read_texts(world: World, texts: pl.DataFrame, *, join_history: bool | None = None) -> list[str]:
+def read_texts(
+    world: World,
+    texts: pl.DataFrame,
+    *,
+    join_history: bool | None = None,
+    histories: Histories | None = None,
+) -> list[str]:
     """Sampled texts as recommenders read them, in the frame's order.
 
     The items that they name are linked to the catalogue first (`knowledge.link_items`). With
-    `join_history` (None: as `knowledge.join_history` says) the reading history's text goes before
-    the LLM's.
+    `join_history` (None: as `knowledge.join_history` says) the text of the ``histories`` (None: the
+    reading histories) goes before the LLM's.
     """
     answers = linked_texts(world, texts)
     if world.config.knowledge.join_history if join_history is None else join_history:
-        read = history_texts(world.dataset, world.histories, world.config.data.positive_rating)
+        joined = world.histories if histories is None else histories
+        read = history_texts(world.dataset, joined, world.config.data.positive_rating)
         answers = [
             f"{read[user]}\n{answer}" for user, answer in zip(texts["user"], answers, strict=True)
         ]
@@ -58,13 +65,17 @@ def text_rows(n_users: int, texts: pl.DataFrame) -> IntArray:
 
 
 def user_vectors(
-    world: World, texts: pl.DataFrame, *, join_history: bool | None = None
+    world: World,
+    texts: pl.DataFrame,
+    *,
+    join_history: bool | None = None,
+    histories: Histories | None = None,
 ) -> tuple[Float32Array, IntArray]:
-    """Each user's texts as one vector: `mean_vectors` of texts as they are read.
+    """Each user's texts as one vector: `mean_vectors` of texts as they are read (`read_texts`).
 
     Joined to the history's text, an empty answer still has that to say.
     """
-    read = read_texts(world, texts, join_history=join_history)
+    read = read_texts(world, texts, join_history=join_history, histories=histories)
     said = texts.with_columns(text=pl.Series(read, dtype=pl.String))
     return mean_vectors(world.encoder.encode(read), text_rows(world.dataset.n_users, said))
 
