@@ -124,9 +124,10 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     )
     settings = aside / "adapter_config.json"
     config = json.loads(settings.read_text(encoding="utf-8"))
-    # PEFT writes a set, in another order each time: the same tuning, the same files.
-    config["target_modules"] = sorted(config["target_modules"])
-    write_json(settings, config)
+    if isinstance(config["target_modules"], list):
+        # PEFT writes a set, in another order each time: the same tuning, the same files.
+        config["target_modules"].sort()
+        write_json(settings, config)
     _replace(folder, aside)
 
 
