@@ -89,7 +89,7 @@ class World:
         seeds: int = 1,
         seed: int = 0,
         processes: int = 1,
-        kept: Path | None = None,
+        folder: Path | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> RewardModels:
         return fit_reward_models(
@@ -105,7 +105,7 @@ class World:
             self.validators,
             seed=seed,
             processes=processes,
-            kept=kept,
+            folder=folder,
             on_progress=on_progress,
         )
 
@@ -203,9 +203,11 @@ class TestCrossFitting:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            world.fit(seeds=2, processes=processes, kept=tmp_path, on_progress=stop)
+            world.fit(seeds=2, processes=processes, folder=tmp_path, on_progress=stop)
         told: list[tuple[int, int]] = []
-        again = world.fit(seeds=2, kept=tmp_path, on_progress=lambda *numbers: told.append(numbers))
+        again = world.fit(
+            seeds=2, folder=tmp_path, on_progress=lambda *numbers: told.append(numbers)
+        )
         assert told[0][0] >= 3  # a second worker may have ended in the meantime
         assert told[-1] == (4, 4)
         assert all(_same_weights(again, whole, fold) for fold in range(2))
@@ -238,15 +240,15 @@ class TestCrossFitting:
         assert all(_same_weights(turned, models, fold) for fold in range(2))
 
     def test_stored_and_loaded(self, world: World, models: RewardModels, tmp_path: Path) -> None:
-        models.save(tmp_path)
+        world.fit(folder=tmp_path)
         loaded = RewardModels.load(tmp_path)
         rows = world.rows(0, 2)
         expected = reward_texts(models, world.inputs, world.lists, rows, k=5)
         assert reward_texts(loaded, world.inputs, world.lists, rows, k=5).equals(expected)
         assert not list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.pkl"))
 
-    def test_a_missing_fold_is_named(self, models: RewardModels, tmp_path: Path) -> None:
-        models.save(tmp_path)
+    def test_a_missing_fold_is_named(self, world: World, tmp_path: Path) -> None:
+        world.fit(folder=tmp_path)
         for folder in tmp_path.glob("fold-1-*"):
             shutil.rmtree(folder)
         with pytest.raises(WorkspaceError, match=r"folds 0 to 1.*none of fold 1"):

@@ -9,8 +9,7 @@ the user's lists rewards noise (ours; docs/concepts/method.md).
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -48,16 +47,9 @@ class RewardModels:
     models: list[list[FittedRecommender]]
     fold: IntArray
 
-    def save(self, folder: Path) -> None:
-        """Write every model (safetensors) and the folds."""
-        for fold, seeds in enumerate(self.models):
-            for seed, model in enumerate(seeds):
-                model.save(folder / f"fold-{fold}-seed-{seed}")
-        pl.DataFrame({"fold": self.fold}).write_parquet(folder / "folds.parquet")
-
     @classmethod
     def load(cls, folder: Path) -> RewardModels:
-        """The inverse of `save`.
+        """Read what `fit_reward_models` left in a folder.
 
         Raises:
             WorkspaceError: a fold's models are missing, without which its users have no reward.
@@ -98,7 +90,7 @@ def fit_reward_models(
     seed: int,
     processes: int,
     practice_rows: IntArray | None = None,
-    kept: Path | None = None,
+    folder: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> RewardModels:
     """Train one recommender (per seed) for each fold, on the other folds' users.
@@ -117,16 +109,16 @@ def fit_reward_models(
         processes: models trained at once, each on one thread; 0: one a core. The models are the
             same whatever it is.
         practice_rows: see `rlrf4rec.recommenders.fit`.
-        kept: folder in which finished models wait for the others, so that the same call after a
-            kill goes on; None: nothing outlives the call.
+        folder: each model is stored here when it is finished (safetensors), and at last the folds;
+            the same call after a kill goes on. None: nothing outlives the call.
         on_progress: told how many of how many models are trained.
     """
     from rlrf4rec.recommenders import fit
 
     fold = reward_folds(trainers, reward.folds, seed)
     list_fold = fold[lists.user]
-    jobs = [
-        partial(
+    jobs = {
+        f"fold-{index}-seed-{offset}": partial(
             fit,
             recommender,
             knowledge,
@@ -141,54 +133,43 @@ def fit_reward_models(
         )
         for index in range(reward.folds)
         for offset in range(reward.seeds)
-    ]
-    with TemporaryDirectory() if kept is None else nullcontext(kept) as folder:
-        fitted = _fit_all(jobs, processes, Path(folder), on_progress or (lambda done, total: None))
+    }
+    with TemporaryDirectory() if folder is None else nullcontext(folder) as place:
+        stored = {Path(place) / name: job for name, job in jobs.items()}
+        fitted = _fit_all(stored, processes, on_progress or (lambda done, total: None))
+        pl.DataFrame({"fold": fold}).write_parquet(Path(place) / "folds.parquet")
     starts = range(0, len(jobs), reward.seeds)
     return RewardModels([fitted[start : start + reward.seeds] for start in starts], fold)
 
 
 def _fit_all(
-    jobs: list[Job], processes: int, kept: Path, on_progress: Callable[[int, int], None]
+    jobs: dict[Path, Job], processes: int, on_progress: Callable[[int, int], None]
 ) -> list[FittedRecommender]:
-    """The recommenders in the order of the jobs; each is kept in a folder when it is finished."""
+    """The recommenders in the order of the jobs, each in its folder when it is finished."""
     from rlrf4rec.recommenders import FittedRecommender
 
     # Through files: tensors would come in shared memory, which needs a worker that is still there.
-    folders = [kept / str(number) for number in range(len(jobs))]
-    tasks = [task for task in zip(folders, jobs, strict=True) if not task[0].exists()]
+    tasks = [task for task in jobs.items() if not task[0].exists()]
     done = len(jobs) - len(tasks)
     on_progress(done, len(jobs))
-    for number in _each_done(tasks, worker_count(processes, len(tasks))):
-        on_progress(done + number, len(jobs))
-    return [FittedRecommender.load(folder) for folder in folders]
-
-
-def _each_done(tasks: list[tuple[Path, Job]], processes: int) -> Iterator[int]:
-    """Do the tasks, and count them as they end."""
+    processes = worker_count(processes, len(tasks))
     if processes < 2:
-        for number, task in enumerate(tasks, 1):
+        for task in tasks:
             _fit_into(*task)
-            yield number
-        return
-    with worker_pool(processes) as pool:
-        futures = [pool.submit(_fit_into, *task) for task in tasks]
-        for number, future in enumerate(as_completed(futures), 1):
-            future.result()
-            yield number
+            on_progress(done := done + 1, len(jobs))
+    else:
+        with worker_pool(processes) as pool:
+            for future in as_completed([pool.submit(_fit_into, *task) for task in tasks]):
+                future.result()
+                on_progress(done := done + 1, len(jobs))
+    return [FittedRecommender.load(folder) for folder in jobs]
 
 
 def _fit_into(folder: Path, job: Job) -> None:
-    aside = folder.with_name(f".{folder.name}-{os.getpid()}")
+    aside = folder.with_name(f".{folder.name}")
     with one_thread():
         job().save(aside)
-    try:
-        os.replace(aside, folder)
-    except OSError:
-        # A worker of an interrupted call may have been at the same: its model is this one.
-        if not folder.exists():
-            raise
-        shutil.rmtree(aside)
+    os.replace(aside, folder)
 
 
 def reward_texts(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import polars as pl
 
@@ -39,7 +37,6 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
         texts = _of_users(samples.frame("samples.parquet"), trainers | validators)
         inputs, rows, practice = sampled_inputs(world, texts)
         lists = world.lists()
-        kept = writer.folder / ".models"
         models = fit_reward_models(
             config.reward,
             config.recommender,
@@ -52,11 +49,9 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
             seed=config.seed,
             processes=config.machine.processes,
             practice_rows=practice[lists.user],
-            kept=kept,
+            folder=writer.folder / "models",
             on_progress=on_progress,
         )
-        models.save(writer.folder / "models")
-        shutil.rmtree(kept)
         scored = lists.select((trainers | validators)[lists.user])
         rewards = reward_texts(models, inputs, scored, rows[scored.user], k=config.reward.k)
         writer.write_frame("rewards.parquet", _with_texts(texts, rewards))
