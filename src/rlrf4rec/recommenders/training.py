@@ -23,7 +23,7 @@ from rlrf4rec.recommenders.epochs import make_optimizer, make_text_optimizer, ru
 from rlrf4rec.recommenders.features import Prepared, Sizes
 from rlrf4rec.recommenders.fitted import FittedRecommender, Losses
 from rlrf4rec.recommenders.inputs import ListInputs, check_lists, check_rows
-from rlrf4rec.recommenders.item_odds import item_log_odds
+from rlrf4rec.recommenders.item_odds import starting_odds
 from rlrf4rec.recommenders.registry import resolve_backbone
 from rlrf4rec.records import PADDING, BoolArray, CandidateLists, IntArray
 
@@ -145,7 +145,9 @@ def _train_ids(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         model = resolve_backbone(backbone)(training.config, knowledge, sizes)
-        _start_from_odds(model, training.lists.select(training.train_rows))
+        odds = starting_odds(training.lists.select(training.train_rows), sizes.n_items)
+        with torch.no_grad():
+            model.features.item_bias.weight.copy_(torch.from_numpy(odds).unsqueeze(1))
         optimizer = make_optimizer(model, training.config)
         return model, training.run(model, optimizer, silent, silent, from_base=False)
 
@@ -304,16 +306,6 @@ def _learn_text_space(model: Recommender, inputs: ListInputs, rows: IntArray) ->
         user = inputs.user_knowledge[torch.from_numpy(read)] if len(read) else None
     item = inputs.item_knowledge if "item" in model.features.kinds else None
     space.learn(item, user)
-
-
-@torch.no_grad()
-def _start_from_odds(model: Recommender, lists: CandidateLists) -> None:
-    shown, positive = (
-        np.bincount(items.reshape(-1), minlength=model.sizes.n_items).astype(np.float64)
-        for items in (lists.items, lists.items[lists.labels > 0])
-    )
-    odds = item_log_odds(shown, positive)
-    model.features.item_bias.weight.copy_(torch.from_numpy(odds).unsqueeze(1))
 
 
 def _rank_within(groups: IntArray) -> IntArray:
