@@ -18,6 +18,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from rlrf4rec.records import BoolArray
 from rlrf4rec.stages.rewarding import choose, fit_and_reward, judge
 from rlrf4rec.stages.rewards_table import validation_reward
 from rlrf4rec.stages.trail import Round, Trail
@@ -58,7 +61,7 @@ def run_rounds(world: World, policies: Sequence[int] | None = None) -> Trail:
 
 def write_first_texts(world: World, prompts: Stage) -> Stage:
     """The untuned LLM's texts of everybody: round 0, which all policies share."""
-    everyone = dict.fromkeys(range(world.dataset.n_users), world.config.generation.n_samples)
+    everyone = _each(world.folds.written, world.config.generation.n_samples)
     return write_texts(world, "round-0/base", everyone, prompts, None)
 
 
@@ -132,8 +135,7 @@ def _write_cool_texts(world: World, prompts: Stage, temperature: float) -> Stage
     """The baseline: round 0's LLM at another temperature, one text of everybody."""
     generation = world.config.generation.model_copy(update={"temperature": temperature})
     cooler = replace(world, config=world.config.model_copy(update={"generation": generation}))
-    one_text = dict.fromkeys(range(world.dataset.n_users), 1)
-    return write_texts(cooler, "cool", one_text, prompts, None)
+    return write_texts(cooler, "cool", _each(world.folds.written, 1), prompts, None)
 
 
 def _plan(world: World, half: int, *, few: int, last: bool) -> dict[int, int]:
@@ -143,14 +145,19 @@ def _plan(world: World, half: int, *, few: int, last: bool) -> dict[int, int]:
     `few` for users it was not tuned on; with protocol ``split`` also for its own, whom the
     evaluated recommender is trained on.
     """
-    own = world.folds.half == half
-    evaluated = ~own if world.folds.protocol == "cross" else world.folds.half >= 0
-    validation = own & (world.folds.role == "validation")
-    plan = {int(user): few for user in (evaluated | validation).nonzero()[0]}
+    folds = world.folds
+    own = folds.half == half
+    evaluated = folds.written & ~own if folds.protocol == "cross" else folds.written
+    validation = own & (folds.role == "validation")
+    plan = _each(evaluated | validation, few)
     if not last:
-        n_samples = world.config.generation.n_samples
-        plan.update({int(user): n_samples for user in own.nonzero()[0]})
+        plan |= _each(own, world.config.generation.n_samples)
     return plan
+
+
+def _each(users: BoolArray, n_texts: int) -> dict[int, int]:
+    """As many texts of each of the users ``[u]``."""
+    return dict.fromkeys(np.flatnonzero(users).tolist(), n_texts)
 
 
 def _reward_fell(world: World, trail: Trail) -> bool:

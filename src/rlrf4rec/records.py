@@ -152,6 +152,10 @@ class CandidateLists:
         )
 
 
+BACKGROUND = "background"
+"""Role of a user who is learned from, and neither written for nor tested."""
+
+
 @dataclass(frozen=True)
 class Folds:
     """Who is used for what; no user's feedback reaches what this user is tested with.
@@ -160,14 +164,23 @@ class Folds:
         half: ``[u]``, the LLM fold: the policy tuned on half ``p`` is tuned on this half's users
             only. With protocol ``split``, training users are half 0 and test users half 1.
         role: ``[u]``, ``train`` (may give pairs), ``validation`` (early stopping of rounds), or
-            ``test`` (protocol ``split``: evaluation only).
+            ``test`` (protocol ``split``: evaluation only); or `BACKGROUND`: recommenders learn
+            from the user, whom no LLM writes for (``generation.max_users``).
         fold: ``[u]``, the recommender fold in which the user is tested; with protocol ``split`` the
             test users are fold 0 and everyone else is -1.
+
+    Half and fold of a `BACKGROUND` user are -1.
     """
 
     half: IntArray
     role: npt.NDArray[np.str_]
     fold: IntArray
+
+    @property
+    def written(self) -> BoolArray:
+        """``[u]``, the users that the LLM writes for."""
+        written: BoolArray = self.role != BACKGROUND
+        return written
 
     @property
     def protocol(self) -> str:

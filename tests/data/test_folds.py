@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rlrf4rec.config import FoldsConfig
 from rlrf4rec.data import folds_from_frame, folds_to_frame, make_folds
+from rlrf4rec.data.folds import with_background
 from rlrf4rec.errors import DataError
 from rlrf4rec.records import Folds
 
@@ -44,6 +45,22 @@ def test_cross_by_hand() -> None:
     assert np.bincount(folds.half[folds.role == "validation"]).tolist() == [5, 5]
     assert sorted(np.bincount(folds.fold).tolist()) == [20, 20, 21, 21, 21]
     assert set(folds.role.tolist()) == {"train", "validation"}
+
+
+def test_background_by_hand() -> None:
+    """Of five users the second and the fourth are not written for."""
+    folds = Folds(
+        half=np.array([0, 1, 1]),
+        role=np.array(["train", "validation", "train"]),
+        fold=np.array([2, 0, 1]),
+    )
+    all_five = with_background(folds, np.array([True, False, True, False, True]))
+    assert all_five.half.tolist() == [0, -1, 1, -1, 1]
+    assert all_five.fold.tolist() == [2, -1, 0, -1, 1]
+    background = "background"
+    assert all_five.role.tolist() == ["train", background, "validation", background, "train"]
+    assert all_five.written.tolist() == [True, False, True, False, True]
+    assert equal(all_five, folds_from_frame(folds_to_frame(all_five)))
 
 
 @given(

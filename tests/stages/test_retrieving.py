@@ -10,6 +10,7 @@ import pytest
 
 from rlrf4rec.config import Config, FoldsConfig, load_config
 from rlrf4rec.data import make_folds
+from rlrf4rec.data.folds import with_background
 from rlrf4rec.recommenders import FittedRecommender, ListInputs
 from rlrf4rec.stages import retrieving
 from rlrf4rec.stages.retrieving import cross_fit
@@ -50,6 +51,25 @@ def test_nobodys_feedback_trains_who_retrieves_for_them(protocol: str) -> None:
         if protocol == "cross":
             assert set(folds.half[users]) == set(folds.half[known])
             assert not set(folds.fold[users]) & set(folds.fold[known])
+    assert (served == 1).all()
+
+
+@pytest.mark.parametrize("protocol", ["cross", "split"])
+def test_background_users_are_known_to_all_and_know_nobody_else(protocol: str) -> None:
+    """With ``cross``: their lists reach both halves. With ``split`` all who train are one part."""
+    settings = FoldsConfig(protocol=protocol, recommender_folds=3, test_share=0.2)
+    written = np.arange(30) % 3 > 0
+    folds = with_background(make_folds(20, settings, 0), written)
+    served = np.zeros(30, dtype=int)
+    for users, known in cross_fit(folds, 3, 0):
+        served += users
+        assert not (users & known).any()
+        assert not (known & (folds.role == "test")).any()
+        if users[written].any():
+            assert known[~written | users].sum() >= (~written & ~users).sum() > 0
+        if protocol == "cross":
+            assert len(np.unique(folds.half[users])) == 1
+            assert set(folds.half[known].tolist()) <= {-1, *folds.half[users].tolist()}
     assert (served == 1).all()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from rlrf4rec.config import FoldsConfig
 from rlrf4rec.data import make_folds
+from rlrf4rec.data.folds import with_background
 from rlrf4rec.records import Float32Array
 from rlrf4rec.stages import evaluating
 from rlrf4rec.stages.systems import System, _best_of_n, best_rows, held_out_texts, shuffled
@@ -36,6 +37,17 @@ def test_shuffled_gives_everybody_one_other_user_s_texts(world: World, own: Syst
     assert (control.reads != everyone).all()
     assert sorted(control.reads) == everyone.tolist()
     np.testing.assert_array_equal(control.rows, own.rows[control.reads])
+
+
+def test_shuffled_never_gives_a_text_that_was_not_written(world: World, own: System) -> None:
+    """Users who are written for exchange texts among themselves, and so do the others."""
+    written = np.arange(world.dataset.n_users) % 4 > 0
+    some = make_folds(int(written.sum()), FoldsConfig(), 0)
+    control = shuffled(replace(world, folds=with_background(some, written)), own)
+    assert control.reads is not None
+    assert sorted(control.reads) == list(range(world.dataset.n_users))
+    np.testing.assert_array_equal(written[control.reads], written)
+    assert (control.reads != np.arange(world.dataset.n_users)).all()
 
 
 def test_practice_texts_are_the_same_user_s_as_the_texts(world: World, own: System) -> None:

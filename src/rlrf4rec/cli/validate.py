@@ -34,7 +34,7 @@ def validate(
 
 
 def _plan(config: Config) -> dict[str, object]:
-    from rlrf4rec.data import candidate_lists, load_dataset, make_folds, require_feedback
+    from rlrf4rec.data import candidate_lists, folds_of, load_dataset, require_feedback
     from rlrf4rec.generation import choose_engine, require_device
     from rlrf4rec.models import require_models
     from rlrf4rec.stages.world import require_parts
@@ -43,7 +43,7 @@ def _plan(config: Config) -> dict[str, object]:
     require_models(config.model.name, config.knowledge.encoder)
     template = require_parts(config)
     dataset = load_dataset(config)
-    folds = make_folds(dataset.n_users, config.folds, config.seed)
+    folds = folds_of(dataset, config)
     lists = {
         # A list a chunk and draw, whatever a first stage will have retrieved.
         kind: candidate_lists(dataset, config, drawn, config.lists.draws, config.seed)
@@ -65,7 +65,8 @@ def _plan(config: Config) -> dict[str, object]:
         "encoder": config.knowledge.encoder,
         "rounds of tuning": config.rounds.n_rounds,
         "policies a round": len(folds.policies),
+        "users written for": int(folds.written.sum()),
         "tested users": int((folds.fold >= 0).sum()),
-        "texts before tuning": dataset.n_users * config.generation.n_samples,
+        "texts before tuning": int(folds.written.sum()) * config.generation.n_samples,
         "trainings a system": len(evaluation.backbones) * len(evaluation.seeds) * n_folds,
     }

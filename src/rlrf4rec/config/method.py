@@ -38,6 +38,11 @@ class GenerationConfig(Section):
     """Step 1: sampling preference texts."""
 
     n_samples: Count = Field(10, description="N (paper: 10, ablated 5 to 15)")
+    max_users: Count | None = Field(
+        None,
+        description="a seeded sample of the users that the LLM writes for, who alone give pairs "
+        "and are tested; recommenders learn from everybody (ours); null: all",
+    )
     temperature: float = Field(0.8, gt=0, description="ours, see docs/concepts/evidence.md")
     top_p: float = Field(1.0, gt=0, le=1, description="ours")
     max_new_tokens: int = Field(96, ge=8, description="ours")

@@ -120,6 +120,16 @@ class Config(Section):
         """The seed of choosing pairs and tuning on them."""
         return self.seed if self.alignment.seed is None else self.alignment.seed
 
+    def of_written(self) -> dict[str, object]:
+        """What the choice of users that the LLM writes for depends on."""
+        limit = self.generation.max_users
+        # Left out where it is not set, so that runs from before it could be stay valid.
+        return {} if limit is None else {"max_users": limit}
+
+    def of_folds(self) -> dict[str, object]:
+        """What the folds depend on, but for the run's seed."""
+        return self.folds.model_dump() | self.of_written()
+
     @model_validator(mode="after")
     def _samples_suffice(self) -> Config:
         if self.texts_per_user > self.generation.n_samples:

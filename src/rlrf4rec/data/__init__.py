@@ -7,6 +7,7 @@ from rlrf4rec.data.cleaning import load_dataset
 from rlrf4rec.data.describe import describe
 from rlrf4rec.data.folds import (
     folds_from_frame,
+    folds_of,
     folds_to_frame,
     make_folds,
     require_feedback,
@@ -22,6 +23,7 @@ __all__ = [
     "candidate_lists",
     "describe",
     "folds_from_frame",
+    "folds_of",
     "folds_to_frame",
     "latest_histories",
     "load_dataset",

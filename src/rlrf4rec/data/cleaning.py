@@ -15,7 +15,7 @@ from rlrf4rec.data.interactions import Log, clean_interactions, first_of_repeats
 from rlrf4rec.data.movielens import load_movielens
 from rlrf4rec.data.parsing import parse_ids
 from rlrf4rec.data.raw import RawLog, RawTable
-from rlrf4rec.data.seeds import stable_hash
+from rlrf4rec.data.seeds import sample_ids
 from rlrf4rec.data.steps import Counts, count, drop, number
 from rlrf4rec.data.table import load_table
 from rlrf4rec.errors import DataError
@@ -116,9 +116,9 @@ def _choose_users(log: Log, config: Config, dropped: Counts) -> pl.DataFrame:
     limit = config.data.max_users
     if limit is not None and users.height > limit:
         count(users.height - limit, "user not in the sample (data.max_users)", dropped)
-        # Chosen by the user's own hash: the file's order and the other users do not matter.
-        ranked = sorted(users["user_id"], key=lambda name: (stable_hash(config.seed, name), name))
-        users = users.filter(pl.col("user_id").is_in(ranked[:limit]))
+        users = users.filter(
+            pl.col("user_id").is_in(sample_ids(users["user_id"], limit, config.seed))
+        )
     return number(users, "user")
 
 

@@ -5,9 +5,32 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from rlrf4rec.config import FoldsConfig
+from rlrf4rec.config import Config, FoldsConfig
+from rlrf4rec.data.seeds import sample_ids
 from rlrf4rec.errors import DataError
-from rlrf4rec.records import CandidateLists, Dataset, Folds, IntArray
+from rlrf4rec.records import BACKGROUND, BoolArray, CandidateLists, Dataset, Folds, IntArray
+
+
+def folds_of(dataset: Dataset, config: Config) -> Folds:
+    """The folds of a run: of the users that its LLM writes for (``generation.max_users``).
+
+    Raises:
+        DataError: see `make_folds`.
+    """
+    limit = config.generation.max_users
+    if limit is None or limit >= dataset.n_users:
+        return make_folds(dataset.n_users, config.folds, config.seed)
+    ids = dataset.users["user_id"]
+    written = ids.is_in(sample_ids(ids, limit, config.seed)).to_numpy()
+    return with_background(make_folds(limit, config.folds, config.seed), written)
+
+
+def with_background(folds: Folds, written: BoolArray) -> Folds:
+    """The folds of the ``written [u]`` users among all: the others are learned from alone."""
+    half, fold = np.full((2, len(written)), -1)
+    role = np.full(len(written), BACKGROUND, dtype="<U10")
+    half[written], fold[written], role[written] = folds.half, folds.fold, folds.role
+    return Folds(half, role, fold)
 
 
 def make_folds(n_users: int, folds: FoldsConfig, seed: int) -> Folds:
@@ -26,8 +49,8 @@ def make_folds(n_users: int, folds: FoldsConfig, seed: int) -> Folds:
         raise DataError(
             f"at least {needed} users for protocol {folds.protocol!r}",
             found=f"{n_users} users",
-            remedy="Keep more users (data.max_users, lists.min_history), or lower "
-            "folds.recommender_folds.",
+            remedy="Keep more users (data.max_users, generation.max_users, lists.min_history), or "
+            "lower folds.recommender_folds.",
         )
     order = np.random.default_rng(seed).permutation(n_users)
     if folds.protocol == "split":
@@ -78,7 +101,7 @@ def require_feedback(
                 f"({dataset.n_users} users in all; data.positive_rating is {positive_rating:g}, "
                 f"the log's highest rating {dataset.interactions['rating'].max()!r})",
                 remedy="Set data.positive_rating to what a positive has in your log, or keep more "
-                "users (data.max_users, lists.min_history).",
+                "users (data.max_users, generation.max_users, lists.min_history).",
             )
 
 

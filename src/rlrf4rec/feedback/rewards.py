@@ -89,6 +89,7 @@ def fit_reward_models(
     *,
     seed: int,
     processes: int,
+    background: BoolArray | None = None,
     practice_rows: IntArray | None = None,
     folder: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -108,6 +109,7 @@ def fit_reward_models(
         seed: of folds and training.
         processes: models trained at once, each on one thread; 0: one a core. The models are the
             same whatever it is.
+        background: ``[u]``, users whom every model learns from, too; they are not rewarded.
         practice_rows: see `rlrf4rec.recommenders.fit`.
         folder: each model is stored here when it is finished (safetensors), and at last the folds;
             the same call after a kill goes on. None: nothing outlives the call.
@@ -117,6 +119,7 @@ def fit_reward_models(
 
     fold = reward_folds(trainers, reward.folds, seed)
     list_fold = fold[lists.user]
+    always = np.zeros_like(trainers) if background is None else background
     jobs = {
         f"fold-{index}-seed-{offset}": partial(
             fit,
@@ -126,7 +129,7 @@ def fit_reward_models(
             inputs,
             lists,
             knowledge_rows,
-            (list_fold >= 0) & (list_fold != index),
+            ((list_fold >= 0) & (list_fold != index)) | always[lists.user],
             validators[lists.user],
             seed=seed * 1000 + index * 100 + offset,
             practice_rows=practice_rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from safetensors.numpy import save_file
 
 from rlrf4rec.data import latest_histories
@@ -34,7 +35,8 @@ def deploy(world: World, trail: Trail) -> Stage:
     def work(writer: StageWriter) -> None:
         on_progress(0, world.dataset.n_users)
         texts = held_out_texts(world, last.samples, config.texts_per_user)
-        vectors, rows = user_vectors(world, texts, join_history=with_history or None)
+        read = _with_background(world, texts)
+        vectors, rows = user_vectors(world, read, join_history=with_history or None)
         inputs, rows, practice = text_inputs(world, vectors, rows)
         lists = world.lists()
         validation = (world.folds.role == "validation")[lists.user]
@@ -55,7 +57,7 @@ def deploy(world: World, trail: Trail) -> Stage:
         if config.evaluation.deploy_latest:
             known = latest_histories(world.dataset, known.items.shape[1])
             vectors, rows = user_vectors(
-                world, texts, join_history=with_history or None, histories=known
+                world, read, join_history=with_history or None, histories=known
             )
         _write_vectors(writer, world, vectors, rows, known)
         writer.write_frame("items.parquet", world.dataset.items)
@@ -77,6 +79,18 @@ def deploy(world: World, trail: Trail) -> Stage:
     stage = world.workspace.stage("deployed", settings, needs, work, replayable=True)
     world.reporter.finish("deployed", stage.seconds)
     return stage
+
+
+def _with_background(world: World, texts: pl.DataFrame) -> pl.DataFrame:
+    """The texts, and an empty one of each user whom nobody wrote for.
+
+    Joined to the history's text it is that alone; by itself it is no knowledge (`text_rows`).
+    """
+    silent = pl.DataFrame(
+        {"user": np.flatnonzero(~world.folds.written), "sample": 0, "text": ""},
+        schema={name: texts.schema[name] for name in ("user", "sample", "text")},
+    )
+    return pl.concat([texts.select(silent.columns), silent])
 
 
 def _write_vectors(

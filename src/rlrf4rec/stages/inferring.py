@@ -69,7 +69,7 @@ def _known_users(world: World, user_ids: Sequence[str]) -> list[int]:
     ids = list(dict.fromkeys(user_ids))
     if not ids:
         raise RequestError("at least one user id", found="none", remedy="Name users of the log.")
-    numbers = world.user_numbers
+    numbers, written = world.user_numbers, world.folds.written
     unknown = [user_id for user_id in ids if user_id not in numbers]
     if unknown:
         named = ", ".join(map(repr, unknown[:MAX_NAMED]))
@@ -79,7 +79,15 @@ def _known_users(world: World, user_ids: Sequence[str]) -> list[int]:
             found=f"{len(unknown)} unknown: {named}{', …' if len(unknown) > MAX_NAMED else ''}",
             remedy=f"deployed/users.parquet lists all {len(numbers)}; a text needs a history.",
         )
-    return [numbers[user_id] for user_id in ids]
+    users = [numbers[user_id] for user_id in ids]
+    silent = [user_id for user_id, user in zip(ids, users, strict=True) if not written[user]]
+    if silent:
+        raise RequestError(
+            "users that the run's LLM writes for",
+            found=f"{len(silent)} others: {', '.join(map(repr, silent[:MAX_NAMED]))}",
+            remedy="Set generation.max_users higher, or to null, and run again.",
+        )
+    return users
 
 
 def _by_policy(world: World, users: list[int], *, tuned: bool) -> dict[int, list[int]]:

@@ -58,7 +58,7 @@ def retrieve_candidates(world: World) -> Stage:
     settings = {
         "first_stage": config.first_stage.model_dump(exclude={"keep_missed"}),
         "knowledge": config.knowledge.model_dump() if config.first_stage.item_text else {},
-        "folds": config.folds.model_dump(),
+        "folds": config.of_folds(),
         "seed": config.seed,
     }
     stage = world.workspace.stage(name, settings, [world.data], work, replayable=True)
@@ -94,22 +94,33 @@ def retrieve_lists(world: World, first_stage: Stage) -> Stage:
 def cross_fit(folds: Folds, n_groups: int, seed: int) -> Iterator[tuple[BoolArray, BoolArray]]:
     """Users that one first stage retrieves for, and users whose feedback it may know.
 
-    With protocol ``cross``, a first stage for each half and fold. With ``split``, one for the test
-    users, which knows all training users, and one for each of ``n_groups`` parts of these.
+    With protocol ``cross``, a first stage for each half and fold, which knows background users,
+    too, and one for each of ``n_groups`` parts of these. With ``split``, one for the test users,
+    which knows everybody else, and one for each of as many parts of those.
 
     Yields:
         Two masks ``[u]``; everyone is retrieved for once.
     """
+    background = ~folds.written
     if folds.protocol == "cross":
-        for half, fold in np.unique(np.stack([folds.half, folds.fold]), axis=1).T:
+        written = np.stack([folds.half, folds.fold])[:, folds.written]
+        for half, fold in np.unique(written, axis=1).T:
             same_half = folds.half == half
-            yield same_half & (folds.fold == fold), same_half & (folds.fold != fold)
+            users = same_half & (folds.fold == fold)
+            yield users, (same_half & ~users) | background
+        # Either half learns from these lists: no written user's feedback may be in them.
+        yield from _in_parts(background, n_groups, seed)
         return
     test = folds.role == "test"
     yield test, ~test
-    part: IntArray = np.full(len(test), -1)
-    part[np.random.default_rng([seed, 4]).permutation(np.flatnonzero(~test))] = (
-        np.arange(int((~test).sum())) % n_groups
+    yield from _in_parts(~test, n_groups, seed)
+
+
+def _in_parts(users: BoolArray, n_groups: int, seed: int) -> Iterator[tuple[BoolArray, BoolArray]]:
+    """Each part of the users, and the users of all other parts."""
+    part: IntArray = np.full(len(users), -1)
+    part[np.random.default_rng([seed, 4]).permutation(np.flatnonzero(users))] = (
+        np.arange(int(users.sum())) % n_groups
     )
     for number in range(n_groups):
         if (part == number).any():

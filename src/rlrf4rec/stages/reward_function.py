@@ -78,7 +78,7 @@ class RecommenderReward:
         halves = self._world.folds.half[texts["user"].to_numpy()]
         for half, models in self._models.items():
             # With protocol `split`, test users (half 1) are scored by the only models there are.
-            mine = halves == half if len(self._models) > 1 else np.ones(len(halves), dtype=bool)
+            mine = halves == half if len(self._models) > 1 else halves >= 0
             places = np.flatnonzero(mine & texts["said"].to_numpy())
             for place, reward in zip(places, self._score(models, texts[places]), strict=True):
                 rewards[place] = reward

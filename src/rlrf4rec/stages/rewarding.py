@@ -46,6 +46,7 @@ def fit_and_reward(world: World, name: str, samples: Stage, half: int) -> Stage:
             rows[lists.user],
             trainers,
             validators,
+            background=~world.folds.written,
             seed=config.seed,
             processes=config.machine.processes,
             practice_rows=practice[lists.user],

@@ -85,7 +85,7 @@ def held_out_texts(world: World, samples: Mapping[int, Stage], n_samples: int) -
     parts = []
     for half, stage in samples.items():
         own = world.folds.half == half
-        wanted = ~own if world.folds.protocol == "cross" else np.ones_like(own)
+        wanted = ~own if world.folds.protocol == "cross" else world.folds.written
         users = pl.Series(np.flatnonzero(wanted), dtype=pl.Int32)
         frame = stage.frame("samples.parquet")
         parts.append(
@@ -137,7 +137,11 @@ def history_text(world: World) -> System:
 
 def shuffled(world: World, system: System) -> System:
     """The control: every user reads another user's texts, in training and in the test."""
-    reads = one_other(world.dataset.n_users, np.random.default_rng([world.config.seed, 1]))
+    rng = np.random.default_rng([world.config.seed, 1])
+    reads = np.empty(world.dataset.n_users, dtype=np.int64)
+    # Apart, so that nobody who is tested reads a user for whom nothing was written.
+    for users in (np.flatnonzero(world.folds.written), np.flatnonzero(~world.folds.written)):
+        reads[users] = users[one_other(len(users), rng)]
     return System("shuffled", system.vectors, system.rows[reads], system.needs, reads)
 
 

@@ -13,9 +13,9 @@ import polars as pl
 from rlrf4rec.config import Config, ListKind, ModelConfig
 from rlrf4rec.data import (
     candidate_lists,
+    folds_of,
     folds_to_frame,
     load_dataset,
-    make_folds,
     reading_histories,
     require_feedback,
 )
@@ -187,7 +187,7 @@ def open_world(config: Config, workspace: Workspace, reporter: Reporter | None =
     require_parts(config)
     dataset = load_dataset(config)
     histories = reading_histories(dataset, config.lists)
-    folds = make_folds(dataset.n_users, config.folds, config.seed)
+    folds = folds_of(dataset, config)
     data = _store_data(config, workspace, dataset)
     lists = _store_lists(config, workspace, dataset, folds, data)
     world = World(config, workspace, reporter or Silent(), dataset, histories, folds, data, lists)
@@ -233,7 +233,7 @@ def _store_lists(
     settings = {
         "lists": config.lists.model_dump(exclude={"kind"}),
         "kinds": kinds,
-        "folds": config.folds.model_dump(),
+        "folds": config.of_folds(),
         "seed": config.seed,
     }
     return workspace.stage("lists", settings, [data], work, replayable=True, given=True)
@@ -251,7 +251,10 @@ def _store_lists_apart(
 
 
 def write_prompts(world: World) -> Stage:
-    """Write every user's prompt: ``prompts.parquet`` with ``user``, ``user_id``, ``prompt``."""
+    """Write the prompt of every user whom the LLM writes for.
+
+    ``prompts.parquet`` has ``user``, ``user_id`` and ``prompt``.
+    """
     config = world.config
 
     def work(writer: StageWriter) -> None:
@@ -260,7 +263,7 @@ def write_prompts(world: World) -> Stage:
         prompter = prompt_writer(
             world, AutoTokenizer.from_pretrained(language_model_folder(config.model.name))
         )
-        people = world.dataset.users.select("user_id", "profile")
+        people = world.dataset.users.filter(world.folds.written)
         prompts = [
             prompter.write(
                 reading_items(world, user),
@@ -268,9 +271,9 @@ def write_prompts(world: World) -> Stage:
                 order=config.prompt.order,
                 seed=stable_hash(config.seed, "prompt", user_id),
             )
-            for user, (user_id, profile) in enumerate(people.iter_rows())
+            for user, user_id, profile in people.select("user", "user_id", "profile").iter_rows()
         ]
-        frame = world.dataset.users.select("user", "user_id").with_columns(
+        frame = people.select("user", "user_id").with_columns(
             pl.Series("prompt", prompts, dtype=pl.String)
         )
         writer.write_frame("prompts.parquet", frame)
@@ -283,6 +286,7 @@ def write_prompts(world: World) -> Stage:
         "template": world.template.model_dump(exclude={"ranking"}),
         "model": model_identity(config.model.name),
     }
+    settings |= config.of_written()
     return world.workspace.stage("prompts", settings, [world.data], work)
 
 

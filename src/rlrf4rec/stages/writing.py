@@ -85,7 +85,8 @@ def write_texts(
         clear_shards(writer)
 
     settings = {
-        "generation": config.generation.model_dump(),
+        # For whom is in the plan.
+        "generation": config.generation.model_dump(exclude={"max_users"}),
         # As it is set: like the device, what a machine makes of "auto" makes no text stale.
         "dtype": config.model.dtype,
         "plan": sorted(plan.items()),
@@ -129,10 +130,11 @@ def _rows(
 ) -> Iterator[list[tuple[object, ...]]]:
     """Each user's texts as rows of `SAMPLE_SCHEMA`, written as they are asked for."""
     config, frame = world.config, prompts.frame("prompts.parquet")
-    ids = frame["user_id"]
+    ids = world.dataset.users["user_id"]
+    prompt_of = dict(frame.select("user", "prompt").iter_rows())
     requests = (
         Request(
-            tokenizer(frame["prompt"][user], add_special_tokens=False)["input_ids"],
+            tokenizer(prompt_of[user], add_special_tokens=False)["input_ids"],
             [
                 sample_seed(config.seed, ids[user], writer_name, number)
                 for number in range(plan[user])
