@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +20,7 @@ from rlrf4rec.cli.console import show_error
 from rlrf4rec.errors import RLRF4RecError
 
 USER_ERROR = 2
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _SIGNALLED = 128  # and the signal's number: as shells report a process that it ended
 
 EPILOG = """\b
@@ -66,6 +70,12 @@ class Guarded(TyperGroup):
         except MemoryError as error:
             show_error(_out_of_memory(error))
             raise typer.Exit(USER_ERROR) from error
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            show_error(_disk_full(error))
+            _drop_unwritten_output()
+            raise typer.Exit(USER_ERROR) from error
         except KeyboardInterrupt as error:
             typer.echo("\nstopped; run again to go on", err=True)
             number = error.number if isinstance(error, Stopped) else signal.SIGINT
@@ -79,6 +89,22 @@ def _out_of_memory(error: MemoryError) -> RLRF4RecError:
         remedy="Lower machine.processes or machine.kv_cache_gb, or use a larger machine, and run "
         "again: finished work is kept.",
     )
+
+
+def _disk_full(error: OSError) -> RLRF4RecError:
+    return RLRF4RecError(
+        "room to write to",
+        found=str(error),
+        remedy="Free some space, or write elsewhere, and run again: finished work is kept.",
+    )
+
+
+def _drop_unwritten_output() -> None:
+    """Leave Python nothing to write to stdout at its end, where that would fail once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
