@@ -24,8 +24,8 @@ STRENGTH = 5.0
 
 CAUTION = 0.5
 """What the odds of other users are multiplied by, to be held against no order. Odds of few lists
-are too sure of themselves: of 270 users' lists 0.47 of them carries over to another user, of 943
-users' 0.62, and training ranks better from all of them than from none; at a shop 0.05 does."""
+are too sure of themselves. With films 0.47 of those of 182 users carries over to another user, and
+0.62 of those of 679; training ranks better from all of them than from none. At a shop 0.05 does."""
 
 
 def starting_odds(lists: CandidateLists, n_items: int) -> FloatArray:
