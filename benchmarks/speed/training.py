@@ -15,11 +15,11 @@ from rlrf4rec.recommenders import FittedRecommender, fit
 from rlrf4rec.recommenders.base import Recommender
 from rlrf4rec.recommenders.epochs import make_text_optimizer
 from rlrf4rec.recommenders.features import Prepared, Sizes
+from rlrf4rec.recommenders.list_loss import list_loss
 from rlrf4rec.recommenders.registry import resolve_backbone
 from rlrf4rec.recommenders.training import (
     SILENCE,
     _learn_text_space,
-    list_loss,
 )
 from rlrf4rec.records import PADDING, IntArray
 from rlrf4rec.workers import one_thread

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from functools import partial
+
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""System errors of a disk, quota or file that has no room left."""
 
 
 class RLRF4RecError(Exception):

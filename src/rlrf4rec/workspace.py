@@ -29,7 +29,7 @@ from pathlib import Path
 import polars as pl
 from safetensors import SafetensorError
 
-from rlrf4rec.errors import WorkspaceError
+from rlrf4rec.errors import FULL_DISK, WorkspaceError
 from rlrf4rec.peak_memory import peak_megabytes, reset_peak
 
 FORMAT_VERSION = 1
@@ -373,7 +373,7 @@ def readable_os_errors(folder: Path, elsewhere: str = "with --output") -> Iterat
     except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
         number = _errno(error)
         reason = os.strerror(number) if number else ""
-        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if number in FULL_DISK:
             raise WorkspaceError(
                 "room on the disk",
                 found=f"{reason} while writing to {folder}",

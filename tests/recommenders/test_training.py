@@ -11,7 +11,8 @@ from small_world import BACKBONES, TEXT_DIM, SmallWorld, small_config
 from rlrf4rec.config import KnowledgeConfig
 from rlrf4rec.errors import ConfigError, DataError
 from rlrf4rec.recommenders import FittedRecommender, ListInputs, fit, resolve_backbone
-from rlrf4rec.recommenders.training import _rank_within, list_loss
+from rlrf4rec.recommenders.list_loss import list_loss
+from rlrf4rec.recommenders.training import _rank_within
 from rlrf4rec.records import Float32Array, IntArray
 
 PARTS = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -17,10 +16,9 @@ from typer.core import TyperGroup
 import rlrf4rec
 from rlrf4rec.cli import ablate, data, doctor, evaluate, infer, report, rerank, run, validate
 from rlrf4rec.cli.console import show_error
-from rlrf4rec.errors import RLRF4RecError
+from rlrf4rec.errors import FULL_DISK, RLRF4RecError
 
 USER_ERROR = 2
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _SIGNALLED = 128  # and the signal's number: as shells report a process that it ended
 
 EPILOG = """\b
@@ -71,7 +69,7 @@ class Guarded(TyperGroup):
             show_error(_out_of_memory(error))
             raise typer.Exit(USER_ERROR) from error
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL_DISK:
                 raise
             show_error(_disk_full(error))
             _drop_unwritten_output()

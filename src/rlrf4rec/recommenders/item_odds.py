@@ -14,8 +14,9 @@ docs/concepts/evidence.md, lab book, 80).
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_softmax
+import torch
 
+from rlrf4rec.recommenders.list_loss import list_loss
 from rlrf4rec.records import CandidateLists, FloatArray, IntArray
 
 STRENGTH = 5.0
@@ -79,6 +80,4 @@ def _own_appearances(lists: CandidateLists, n_items: int) -> tuple[FloatArray, F
 
 
 def _loss(scores: FloatArray, lists: CandidateLists) -> float:
-    """What training makes small (`rlrf4rec.recommenders.training.list_loss`)."""
-    likelihood = (log_softmax(scores, axis=1) * lists.labels).sum(1) / lists.labels.sum(1)
-    return -float(likelihood.mean())
+    return float(list_loss(torch.from_numpy(scores), torch.from_numpy(lists.labels)))

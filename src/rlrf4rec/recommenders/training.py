@@ -24,6 +24,7 @@ from rlrf4rec.recommenders.features import Prepared, Sizes
 from rlrf4rec.recommenders.fitted import FittedRecommender, Losses
 from rlrf4rec.recommenders.inputs import ListInputs, check_lists, check_rows
 from rlrf4rec.recommenders.item_odds import starting_odds
+from rlrf4rec.recommenders.list_loss import list_loss
 from rlrf4rec.recommenders.registry import resolve_backbone
 from rlrf4rec.records import PADDING, BoolArray, CandidateLists, IntArray
 
@@ -34,20 +35,6 @@ all ten would cost more than the training epoch."""
 SILENCE = 0.2
 """Share of training lists that are ranked without their user's text, so that a user who has none is
 ranked well by IDs and the items' texts."""
-
-
-def list_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Negative mean log-likelihood of the positives under each list's softmax.
-
-    ``-1/|P| sum_{j in P} log softmax(scores)_j``, averaged over lists; its negative is the smooth
-    reward.
-
-    Args:
-        scores: ``[..., l]``.
-        labels: ``[..., l]``, 1 for a positive; at least one in every list.
-    """
-    likelihood = (scores.log_softmax(-1) * labels).sum(-1) / labels.sum(-1)
-    return -likelihood.mean()
 
 
 def fit(
