@@ -40,7 +40,7 @@ def main(folder: Path, overrides: list[str]) -> None:
     """Print the systems, and how the tuned one differs from each of the others."""
     with TemporaryDirectory() as temporary:
         world = open_world(load_config(folder / "config.yaml", overrides), Workspace(temporary))
-        systems = _systems(world, folder)
+        systems = systems_of(world, folder)
         values, users = trained_ndcg(world, systems)
     for name, backbone in values:
         by_list, tuned = values[name, backbone], values["tuned", backbone]
@@ -50,7 +50,8 @@ def main(folder: Path, overrides: list[str]) -> None:
         print(line, flush=True)
 
 
-def _systems(world: World, folder: Path) -> list[System]:
+def systems_of(world: World, folder: Path) -> list[System]:
+    """The systems that are compared, one text a user."""
     own, texts = one_row_each(world), held_out(world, folder)
     untuned, tuned = (
         System(name, encode_texts(world, of_all, join_history=False), own)

@@ -17,17 +17,18 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from command import call
-from evaluate_texts import finished_rounds
 from fold_0 import said_gain
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.metrics import ndcg
 from rlrf4rec.records import PADDING, BoolArray, FloatArray
-from rlrf4rec.stages.systems import System, trained_systems
 from rlrf4rec.stages.trials import Trial, run_trial, trial_of
-from rlrf4rec.stages.world import World, open_world
+from rlrf4rec.stages.world import open_world
 from rlrf4rec.workers import worker_pool
 from rlrf4rec.workspace import Workspace
+from tuned import systems_of
 
+SYSTEMS = ("id", "history_text", "untuned", "tuned", "tuned_with_history")
+"""The first ranks by IDs alone; all others start from it."""
 NEED_NO_LLM = {"id", "history_text"}
 """Systems that read the same of every user, written for or not."""
 
@@ -40,27 +41,33 @@ class Job:
         trial: of the whole run.
         sample: ``[n]``, lists of the sample's users.
         silent: whether nothing was written for the others.
+        folder: recommenders by IDs alone; a trial by IDs leaves them there.
     """
 
     trial: Trial
     sample: BoolArray
     silent: bool
+    folder: Path
 
 
 def main(run: Path, n_samples: int, overrides: list[str]) -> None:
     """Print a row a system and reranker."""
     with TemporaryDirectory() as temporary:
-        settings = ["evaluation.n_samples=1", *overrides]
-        world = open_world(load_config(run / "config.yaml", settings), Workspace(temporary))
-        lists = world.lists()
+        world = open_world(load_config(run / "config.yaml", overrides), Workspace(temporary))
+        lists, systems = world.lists(), {one.name: one for one in systems_of(world, run)}
         dealt = np.random.default_rng(7).permutation(world.dataset.n_users) % n_samples
         with worker_pool(world.config.machine.processes) as pool:
-            for system in _systems(world, run):
+            for name in SYSTEMS:
                 for backbone in world.config.evaluation.backbones:
-                    trial = trial_of(world, system, lists.kind, backbone, 0)
-                    silent = system.name not in NEED_NO_LLM
+                    trial = trial_of(world, systems[name], lists.kind, backbone, 0)
+                    silent = name not in NEED_NO_LLM
                     jobs = [
-                        Job(trial, dealt[lists.user] == number, silent)
+                        Job(
+                            trial,
+                            dealt[lists.user] == number,
+                            silent,
+                            Path(temporary) / f"{backbone}-{number}",
+                        )
                         for number in range(n_samples)
                     ]
                     values = np.stack(list(pool.map(_by_both, jobs)))
@@ -68,14 +75,7 @@ def main(run: Path, n_samples: int, overrides: list[str]) -> None:
                     there = np.flatnonzero(np.isfinite(values).any(axis=(0, 1)))
                     gain = said_gain((whole - alone)[there], lists.user[there])
                     means = f"{alone[there].mean():.4f} {whole[there].mean():.4f}"
-                    print(f"{system.name:28s}{backbone:9s}{means}  {gain}", flush=True)
-
-
-def _systems(world: World, run: Path) -> list[System]:
-    systems = trained_systems(world, finished_rounds(run, world.folds.policies))
-    last = [system.name for system in systems if system.name.startswith("tuned")]
-    wanted = {*NEED_NO_LLM, "untuned", *last}
-    return [system for system in systems if system.name in wanted]
+                    print(f"{name:28s}{backbone:9s}{means}  {gain}", flush=True)
 
 
 def _by_both(job: Job) -> FloatArray:
@@ -85,7 +85,11 @@ def _by_both(job: Job) -> FloatArray:
     tested = np.flatnonzero(trial.tested & job.sample)
     told = trial.lists.labels.sum(axis=1) > 0
     for row, of_part in enumerate((_alone(job), _among_all(job))):
-        scores = run_trial(of_part)
+        folder = job.folder / str(row)
+        by_ids = trial.user_vectors is None
+        scores = run_trial(
+            replace(of_part, base=None if by_ids else folder, keep=folder if by_ids else None)
+        )
         found = ndcg(trial.lists.labels[tested], scores, 5)
         values[row, tested] = np.where(told[tested], found, np.nan)
     return values
