@@ -24,9 +24,10 @@ from fold_0 import ndcg_on_fold_0, said_gain
 from rlrf4rec.config import load_config
 from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.prompts.rendering import HistoryItem, shown_items
+from rlrf4rec.stages.prompting import reading_items
 from rlrf4rec.stages.systems import System, history_text, one_row_each, profile, without_text
 from rlrf4rec.stages.text_inputs import linked_texts
-from rlrf4rec.stages.world import World, open_world, reading_items
+from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
 
 Pick = Callable[[list[HistoryItem], int], list[HistoryItem]]
@@ -91,7 +92,9 @@ def _forms(world: World) -> dict[str, list[str]]:
 
 
 def _shown(world: World, user: int) -> list[HistoryItem]:
-    return shown_items(reading_items(world, user), world.config.prompt.history_size)
+    return shown_items(
+        reading_items(world.dataset, world.histories, user), world.config.prompt.history_size
+    )
 
 
 def _liked(world: World, items: list[HistoryItem]) -> list[HistoryItem]:

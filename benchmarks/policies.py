@@ -20,7 +20,8 @@ from command import call
 from rlrf4rec.config import Config, load_config
 from rlrf4rec.loop import run_rounds, write_first_texts
 from rlrf4rec.running import remember
-from rlrf4rec.stages.world import World, open_world, write_prompts
+from rlrf4rec.stages.prompting import write_prompts
+from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
 
 

@@ -18,9 +18,10 @@ from fold_0 import ndcg_on_fold_0, said_gain
 from rlrf4rec.config import load_config
 from rlrf4rec.evaluation.words import visible
 from rlrf4rec.loop import write_first_texts
+from rlrf4rec.stages.prompting import write_prompts
 from rlrf4rec.stages.systems import System, history_text, one_row_each, profile, without_text
 from rlrf4rec.stages.text_inputs import linked_texts
-from rlrf4rec.stages.world import World, open_world, write_prompts
+from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
 
 ONE_TEXT_EACH = (

@@ -24,8 +24,9 @@ from rlrf4rec.loop import run_rounds
 from rlrf4rec.progress import OnProgress, Silent
 from rlrf4rec.running import evaluate_run
 from rlrf4rec.stages.evaluating import evaluate
+from rlrf4rec.stages.prompting import write_prompts
 from rlrf4rec.stages.text_inputs import read_texts
-from rlrf4rec.stages.world import World, open_world, write_prompts
+from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.stages.writing import write_texts
 from rlrf4rec.workspace import Workspace
 from small_run import teach, write_config, write_log

@@ -12,7 +12,8 @@ from rlrf4rec.config import MachineConfig, ModelConfig, load_config
 from rlrf4rec.generation.engines import choose_dtype
 from rlrf4rec.knowledge.texts import history_texts, item_texts
 from rlrf4rec.models import language_model_folder
-from rlrf4rec.stages.world import World, open_world, write_prompts
+from rlrf4rec.stages.prompting import write_prompts
+from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]

@@ -21,11 +21,12 @@ from dataclasses import replace
 import numpy as np
 
 from rlrf4rec.records import BoolArray
+from rlrf4rec.stages.prompting import write_prompts
 from rlrf4rec.stages.rewarding import choose, fit_and_reward, judge
 from rlrf4rec.stages.rewards_table import validation_reward
 from rlrf4rec.stages.trail import Round, Trail
 from rlrf4rec.stages.tuning import align, has_pairs
-from rlrf4rec.stages.world import World, write_prompts
+from rlrf4rec.stages.world import World
 from rlrf4rec.stages.writing import write_texts
 from rlrf4rec.workspace import Stage
 

@@ -26,6 +26,16 @@ def test_validate_says_what_would_run(call: Call, config_file: Path) -> None:
     assert call("validate", config_file).stdout.splitlines()[-1] == "ok"
 
 
+def test_validate_shows_what_the_llm_reads(call: Call, config_file: Path) -> None:
+    """u0's reading history is items 0 to 5, rated 3, 4, 5, 3, 4, 5: four of them are liked."""
+    result = call("validate", config_file, "--prompt", "--json")
+    prompt = json.loads(result.stdout)["prompt"]
+    question = prompt.rpartition("<|im_start|>user")[2]
+    assert [n for n in range(40) if f"Title {n}\n" in question] == [1, 2, 4, 5]
+    assert prompt in call("validate", config_file, "--prompt").stdout
+    assert "prompt" not in json.loads(call("validate", config_file, "--json").stdout)
+
+
 without_a_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 
@@ -35,6 +45,7 @@ without_a_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a
         ("generation.n_sample=4", "generation.n_sample"),
         ("data.items=gone.csv", "gone.csv"),
         ("prompt.template=gone.yaml", "gone.yaml"),
+        ("prompt.max_tokens=64", "prompt.max_tokens=64"),
         ("no-sign", "no-sign"),
         ("model.name=/no/such/model", "/no/such/model"),
         ("knowledge.encoder=packaged/typo", "packaged/typo"),

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 from rlrf4rec.config import Config, parse_config
 from rlrf4rec.errors import MissingPartError, RequestError
 from rlrf4rec.stages.inferring import infer_texts
+from rlrf4rec.stages.prompting import write_prompts
 from rlrf4rec.stages.trail import Round, Trail
-from rlrf4rec.stages.world import World, open_world, write_prompts
+from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.stages.writing import write_texts
 from rlrf4rec.workspace import StageWriter, Workspace
 

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rlrf4rec import load_config
 from rlrf4rec.config import Config
 from rlrf4rec.stages import trials
-from rlrf4rec.stages.world import World, open_world, write_prompts
+from rlrf4rec.stages.prompting import write_prompts
+from rlrf4rec.stages.world import World, open_world
 from rlrf4rec.stages.writing import write_texts
 from rlrf4rec.stages.zero_shot import read_titles, title_scores, zero_shot_scores
 from rlrf4rec.workspace import Stage, Workspace

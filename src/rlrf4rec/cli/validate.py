@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlrf4rec.cli.console import show_facts, show_json
+from rlrf4rec.cli.console import safe, show_facts, show_json
 from rlrf4rec.cli.options import ConfigFile, Json, Settings, Verbose
 
 if TYPE_CHECKING:
@@ -15,28 +15,44 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   rlrf4rec validate configs/demo.yaml
-  rlrf4rec validate my.yaml --set prompt.template=products
+  rlrf4rec validate my.yaml --set prompt.template=products --prompt
 """
 
 
 def validate(
-    config: ConfigFile, settings: Settings = None, as_json: Json = False, verbose: Verbose = False
+    config: ConfigFile,
+    settings: Settings = None,
+    show_prompt: Annotated[
+        bool, typer.Option("--prompt", help="Show what the LLM reads of the first user.")
+    ] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
 ) -> None:
     """Check settings, data and prompt template, and say what a run would do."""
     from rlrf4rec.config import load_config
 
-    plan = _plan(load_config(config, settings))
+    plan, prompt = _plan(load_config(config, settings))
     if as_json:
-        show_json({"ok": True, **plan})
-    else:
-        show_facts(plan)
-        typer.echo("ok")
+        show_json({"ok": True, **plan, **({"prompt": prompt} if show_prompt else {})})
+        return
+    show_facts(plan)
+    if show_prompt:
+        typer.echo(f"prompt of the first user\n\n{safe(prompt)}\n")
+    typer.echo("ok")
 
 
-def _plan(config: Config) -> dict[str, object]:
-    from rlrf4rec.data import candidate_lists, folds_of, load_dataset, require_feedback
+def _plan(config: Config) -> tuple[dict[str, object], str]:
+    """What a run would do, and the prompt of the first user whom the LLM would write for."""
+    from rlrf4rec.data import (
+        candidate_lists,
+        folds_of,
+        load_dataset,
+        reading_histories,
+        require_feedback,
+    )
     from rlrf4rec.generation import choose_engine, require_device
     from rlrf4rec.models import require_models
+    from rlrf4rec.stages.prompting import UserPrompts
     from rlrf4rec.stages.world import require_parts
 
     require_device(config.machine.device)
@@ -51,9 +67,11 @@ def _plan(config: Config) -> dict[str, object]:
         for drawn in ["uniform" if kind == "first_stage" else kind]
     }
     require_feedback(dataset, lists[config.lists.kind], folds, config.data.positive_rating)
+    prompts = UserPrompts(config, template, dataset, reading_histories(dataset, config.lists))
+    prompt = prompts.of(int(folds.written.argmax()))
     evaluation = config.evaluation
     n_folds = int(folds.fold.max()) + 1
-    return {
+    plan = {
         "data": dataset.name,
         "users": dataset.n_users,
         "items": dataset.n_items,
@@ -70,3 +88,4 @@ def _plan(config: Config) -> dict[str, object]:
         "texts before tuning": int(folds.written.sum()) * config.generation.n_samples,
         "trainings a system": len(evaluation.backbones) * len(evaluation.seeds) * n_folds,
     }
+    return plan, prompt

@@ -1,11 +1,11 @@
-"""What every step of a run reads: data, histories, lists, folds, prompts."""
+"""What every step of a run reads: data, histories, lists, folds."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,16 +19,14 @@ from rlrf4rec.data import (
     reading_histories,
     require_feedback,
 )
-from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.generation.engines import available_device
 from rlrf4rec.knowledge.encoder import KnowledgeEncoder, TextEncoder, cache_name, encoding_path
 from rlrf4rec.knowledge.lexical import LexicalSpace
 from rlrf4rec.knowledge.linking import ItemLinker
 from rlrf4rec.knowledge.texts import item_texts, practice_texts
-from rlrf4rec.models import language_model_folder, model_identity
+from rlrf4rec.models import model_identity
 from rlrf4rec.progress import Reporter, Silent
 from rlrf4rec.prompts import Template, load_template
-from rlrf4rec.prompts.rendering import HistoryItem, PromptWriter
 from rlrf4rec.recommenders import try_backbones
 from rlrf4rec.records import (
     PADDING,
@@ -41,9 +39,6 @@ from rlrf4rec.records import (
 )
 from rlrf4rec.stages.retrieving import retrieve_candidates, retrieve_lists
 from rlrf4rec.workspace import Stage, StageWriter, Workspace
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class Practice(NamedTuple):
@@ -250,73 +245,9 @@ def _store_lists_apart(
     return workspace.stage(f"evaluation/{kind}/lists", settings, [data], work, replayable=True)
 
 
-def write_prompts(world: World) -> Stage:
-    """Write the prompt of every user whom the LLM writes for.
-
-    ``prompts.parquet`` has ``user``, ``user_id`` and ``prompt``.
-    """
-    config = world.config
-
-    def work(writer: StageWriter) -> None:
-        from transformers import AutoTokenizer
-
-        prompter = prompt_writer(
-            world, AutoTokenizer.from_pretrained(language_model_folder(config.model.name))
-        )
-        people = world.dataset.users.filter(world.folds.written)
-        prompts = [
-            prompter.write(
-                reading_items(world, user),
-                profile,
-                order=config.prompt.order,
-                seed=stable_hash(config.seed, "prompt", user_id),
-            )
-            for user, user_id, profile in people.select("user", "user_id", "profile").iter_rows()
-        ]
-        frame = people.select("user", "user_id").with_columns(
-            pl.Series("prompt", prompts, dtype=pl.String)
-        )
-        writer.write_frame("prompts.parquet", frame)
-
-    settings = {
-        # Where a template of the user's own lies says nothing of what it says.
-        "prompt": {**config.prompt.model_dump(), "template": world.template.domain},
-        "seed": config.seed,
-        # Zero-shot ranking asks later: its wording makes no text stale.
-        "template": world.template.model_dump(exclude={"ranking"}),
-        "model": model_identity(config.model.name),
-    }
-    settings |= config.of_written()
-    return world.workspace.stage("prompts", settings, [world.data], work)
-
-
 def model_settings(model: ModelConfig) -> dict[str, object]:
     """What of the LLM's settings an output depends on."""
     return {**model.model_dump(), "name": model_identity(model.name)}
-
-
-def prompt_writer(world: World, tokenizer: PreTrainedTokenizerBase) -> PromptWriter:
-    """Who writes the run's prompts."""
-    config = world.config
-    return PromptWriter(
-        world.template,
-        tokenizer,
-        history_size=config.prompt.history_size,
-        max_tokens=config.prompt.max_tokens,
-        positive_rating=config.data.positive_rating,
-    )
-
-
-def reading_items(world: World, user: int) -> list[HistoryItem]:
-    """A user's reading history in words, oldest first; prompts show `shown_items` of it."""
-    items, ratings = world.histories.read_by(user)
-    titles, details = world.dataset.items["title"], world.dataset.items["details"]
-    return [
-        HistoryItem(
-            titles[int(item)], details[int(item)], None if np.isnan(rating) else float(rating)
-        )
-        for item, rating in zip(items, ratings, strict=True)
-    ]
 
 
 def _dataset_fingerprint(dataset: Dataset) -> str:

@@ -20,10 +20,11 @@ from rlrf4rec.generation import open_scorer
 from rlrf4rec.generation.engines import choose_dtype
 from rlrf4rec.models import language_model_folder
 from rlrf4rec.records import CandidateLists, FloatArray, IntArray
+from rlrf4rec.stages.prompting import prompt_writer
 from rlrf4rec.stages.shards import clear_shards, finished_users, read_shards, write_shard
 from rlrf4rec.stages.systems import first_texts
 from rlrf4rec.stages.trials import tested_lists
-from rlrf4rec.stages.world import World, model_settings, prompt_writer
+from rlrf4rec.stages.world import World, model_settings
 from rlrf4rec.workspace import Stage, StageWriter
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class _Titles:
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         dtype = choose_dtype(config.model, config.machine)
         self._scorer: LikelihoodScorer = open_scorer(folder, config.machine, dtype)
-        self._prompter: PromptWriter = prompt_writer(world, self._tokenizer)
+        self._prompter: PromptWriter = prompt_writer(config, world.template, self._tokenizer)
         first_words = world.template.ranking.first_words
         given = len(self._ids(first_words))
         # Split together with the words before it: a tokenizer may treat a text's start apart.
