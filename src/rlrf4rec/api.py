@@ -97,6 +97,16 @@ class Run:
         world = dataclasses.replace(world, reporter=reporter or Silent())
         return infer_texts(world, trail, user_ids, n_samples)
 
+    def export(self, folder: Path | str, policy: int = 0) -> None:
+        """Write the run's tuned LLM as a plain model folder; see `export_model`.
+
+        Raises:
+            RLRF4RecError: nothing was tuned, missing parts, or a folder that holds something.
+        """
+        from rlrf4rec.stages.exporting import export_model
+
+        export_model(*self._open(), Path(folder), policy)
+
     def reward_function(self) -> RecommenderReward:
         """The recommender's feedback, in the signature of TRL's online trainers (GRPO, RLOO).
 

@@ -26,6 +26,7 @@ COMMANDS = [
     ["report"],
     ["rerank"],
     ["infer"],
+    ["export"],
     ["validate"],
     ["doctor"],
     ["data"],
@@ -198,6 +199,7 @@ def test_what_is_no_run_is_refused_at_once(call: Call, tmp_path: Path) -> None:
         ["report", tmp_path],
         ["rerank", tmp_path, "--input", "-"],
         ["infer", tmp_path, "--users", "u1"],
+        ["export", tmp_path, "llm"],
     ):
         result = call(*command)
         assert result.exit_code == 2, command

@@ -150,21 +150,24 @@ def merge_adapter(base_model_folder: Path, adapter_folder: Path | None, output: 
     if adapter_folder is not None:
         require_adapter(adapter_folder)
     aside = _empty(output.with_name(output.name + ".partial"))
-    with no_progress_bars():
-        model = load_base_model(base_model_folder, dtype=None)
-        if adapter_folder is not None:
-            merged = load_adapter(model, adapter_folder).merge_and_unload()
-            assert isinstance(merged, PreTrainedModel)
-            model = merged
-        model.save_pretrained(aside)
-    for file in base_model_folder.iterdir():
-        if (
-            file.is_file()
-            and file.name not in _WRITTEN_BY_MODEL
-            and file.suffix not in _WEIGHT_SUFFIXES
-        ):
-            shutil.copy2(file, aside / file.name)
-    _replace(output, aside)
+    try:
+        with no_progress_bars():
+            model = load_base_model(base_model_folder, dtype=None)
+            if adapter_folder is not None:
+                merged = load_adapter(model, adapter_folder).merge_and_unload()
+                assert isinstance(merged, PreTrainedModel)
+                model = merged
+            model.save_pretrained(aside)
+        for file in base_model_folder.iterdir():
+            if (
+                file.is_file()
+                and file.name not in _WRITTEN_BY_MODEL
+                and file.suffix not in _WEIGHT_SUFFIXES
+            ):
+                shutil.copy2(file, aside / file.name)
+        _replace(output, aside)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _adds_special_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -14,7 +14,18 @@ import typer
 from typer.core import TyperGroup
 
 import rlrf4rec
-from rlrf4rec.cli import ablate, data, doctor, evaluate, infer, report, rerank, run, validate
+from rlrf4rec.cli import (
+    ablate,
+    data,
+    doctor,
+    evaluate,
+    export,
+    infer,
+    report,
+    rerank,
+    run,
+    validate,
+)
 from rlrf4rec.cli.console import show_error
 from rlrf4rec.errors import FULL_DISK, RLRF4RecError
 
@@ -132,6 +143,6 @@ def _root(
     """Tune a language model on a recommender's feedback, and rerank with what it writes."""
 
 
-for command in (run, ablate, evaluate, report, rerank, infer, validate, doctor):
+for command in (run, ablate, evaluate, report, rerank, infer, export, validate, doctor):
     app.command(epilog=command.EPILOG)(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(data.app, name="data")

@@ -43,12 +43,12 @@ def infer_texts(
         raise RequestError("at least one text a user", found=str(n_samples), remedy="Ask for one.")
     users = _known_users(world, user_ids)
     last = trail.final
-    _require(trail.prompts, "prompts.parquet")
+    require_file(trail.prompts, "prompts.parquet")
     parts = []
     for half, some in _by_policy(world, users, tuned=bool(last.tuning)).items():
         tuning = last.tuning.get(half)
         if tuning is not None:
-            _require(tuning, "adapter/adapter_config.json")
+            require_file(tuning, "adapter/adapter_config.json")
         writer = "round-0/base" if tuning is None else last.folder(half)
         with TemporaryDirectory(prefix="rlrf4rec-infer-") as folder:
             aside = dataclasses.replace(world, workspace=Workspace(folder))
@@ -100,7 +100,8 @@ def _by_policy(world: World, users: list[int], *, tuned: bool) -> dict[int, list
     return by_policy
 
 
-def _require(stage: Stage, name: str) -> None:
+def require_file(stage: Stage, name: str) -> None:
+    """Raise `MissingPartError` where a stage's file was not copied along."""
     if not (stage.folder / name).exists():
         raise MissingPartError(
             f"{name} in {stage.folder}",
