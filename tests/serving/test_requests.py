@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import polars as pl
 import pytest
 
 from rlrf4rec.errors import RequestError
@@ -16,6 +19,21 @@ def test_a_line_becomes_a_request() -> None:
         ["i3", "i4"],
         history=[["i1", 5], ["i2", None]],  # type: ignore[list-item]
     )
+
+
+@pytest.mark.parametrize("kind", [tuple, np.array, pl.Series, iter])
+def test_candidates_come_as_a_list_an_array_or_a_column(
+    kind: Callable[[list[str]], Sequence[str]],
+) -> None:
+    assert RankRequest(kind(["i3", "i4"]), "u1") == RankRequest(["i3", "i4"], "u1")
+    with pytest.raises(RequestError, match="'i3' twice"):
+        RankRequest(kind(["i3", "i3"]), "u1")
+
+
+def test_what_has_no_order_is_no_candidate_list() -> None:
+    for candidates in ({"i3", "i4"}, {"i3": 1}, "i3", b"i3", 7):
+        with pytest.raises(RequestError, match="candidates as a list"):
+            RankRequest(candidates, "u1")  # type: ignore[arg-type]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 from rlrf4rec.errors import RequestError
 
@@ -23,7 +25,8 @@ class RankRequest:
     """One list to rank.
 
     Args:
-        candidates: item ids, at least one, each once.
+        candidates: item ids, at least one, each once; kept as a list, whether they come as one, as
+            an array or as a data frame's column.
         user_id: as in the log.
         history: read items, oldest first. For a known user it stands in for the stored history;
             the stored text is read all the same.
@@ -45,6 +48,7 @@ class RankRequest:
             )
         if self.user_id is not None and not isinstance(self.user_id, str):
             raise _not_an_id("user_id", self.user_id)
+        object.__setattr__(self, "candidates", _as_list(self.candidates))
         _check_candidates(self.candidates)
         if self.history is not None:
             _check_history(self.history)
@@ -140,8 +144,16 @@ def _from_json(value: object) -> RankRequest:
     return RankRequest(value.get("candidates", []), value.get("user_id"), value.get("history"))
 
 
+def _as_list(candidates: object) -> object:
+    """A list of what holds items in an order; anything else as it is, for `_check_candidates`."""
+    if isinstance(candidates, np.ndarray):
+        return candidates.tolist()  # of Python's own strings, as they are shown in errors
+    no_list = isinstance(candidates, (str, bytes, Mapping, Set))
+    return candidates if no_list or not isinstance(candidates, Iterable) else list(candidates)
+
+
 def _check_candidates(candidates: object) -> None:
-    if not isinstance(candidates, (list, tuple)):
+    if not isinstance(candidates, list):
         raise RequestError("candidates as a list", found=_shown(candidates), remedy=_EXAMPLE)
     if not candidates:
         raise RequestError("at least one candidate", found="none", remedy=_EXAMPLE)
