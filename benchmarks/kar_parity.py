@@ -153,8 +153,7 @@ def _pairs() -> Iterator[tuple[str, str]]:
 
 
 def _trainings(world: World) -> list[tuple[int, int]]:
-    folds = int(world.folds.fold.max()) + 1
-    return [(seed, number) for seed in SEEDS for number in range(folds)]
+    return [(seed, number) for seed in SEEDS for number in range(world.folds.n_folds)]
 
 
 def _save(scores: Float32Array, path: Path) -> None:

@@ -183,6 +183,11 @@ class Folds:
         return written
 
     @property
+    def n_folds(self) -> int:
+        """Recommender folds: trainings of a system, for each reranker and seed."""
+        return int(self.fold.max()) + 1
+
+    @property
     def protocol(self) -> str:
         return "split" if (self.role == "test").any() else "cross"
 

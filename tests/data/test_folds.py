@@ -44,6 +44,7 @@ def test_cross_by_hand() -> None:
     assert np.bincount(folds.half).tolist() == [51, 52]
     assert np.bincount(folds.half[folds.role == "validation"]).tolist() == [5, 5]
     assert sorted(np.bincount(folds.fold).tolist()) == [20, 20, 21, 21, 21]
+    assert folds.n_folds == 5
     assert set(folds.role.tolist()) == {"train", "validation"}
 
 
@@ -57,6 +58,7 @@ def test_background_by_hand() -> None:
     all_five = with_background(folds, np.array([True, False, True, False, True]))
     assert all_five.half.tolist() == [0, -1, 1, -1, 1]
     assert all_five.fold.tolist() == [2, -1, 0, -1, 1]
+    assert all_five.n_folds == 3
     background = "background"
     assert all_five.role.tolist() == ["train", background, "validation", background, "train"]
     assert all_five.written.tolist() == [True, False, True, False, True]

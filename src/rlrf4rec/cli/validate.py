@@ -70,7 +70,6 @@ def _plan(config: Config) -> tuple[dict[str, object], str]:
     prompts = UserPrompts(config, template, dataset, reading_histories(dataset, config.lists))
     prompt = prompts.of(int(folds.written.argmax()))
     evaluation = config.evaluation
-    n_folds = int(folds.fold.max()) + 1
     plan = {
         "data": dataset.name,
         "users": dataset.n_users,
@@ -86,6 +85,6 @@ def _plan(config: Config) -> tuple[dict[str, object], str]:
         "users written for": int(folds.written.sum()),
         "tested users": int((folds.fold >= 0).sum()),
         "texts before tuning": int(folds.written.sum()) * config.generation.n_samples,
-        "trainings a system": len(evaluation.backbones) * len(evaluation.seeds) * n_folds,
+        "trainings a system": len(evaluation.backbones) * len(evaluation.seeds) * folds.n_folds,
     }
     return plan, prompt

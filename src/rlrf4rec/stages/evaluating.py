@@ -127,7 +127,7 @@ def evaluate(world: World, trail: Trail, only: Collection[str] | None = None) ->
     results = Results(
         dataset=world.dataset.name,
         lists=primary,
-        folds=int(world.folds.fold.max()) + 1,
+        folds=world.folds.n_folds,
         seeds=config.evaluation.seeds,
         n_users=len(np.unique(first.user)),
         n_lists=len(first),
@@ -172,7 +172,7 @@ class Tested:
         lists = world.lists(kind).select(tested_lists(world, kind))
         known = np.zeros(lists.items.shape)
         fold = world.folds.fold
-        for number in range(int(fold.max()) + 1):
+        for number in range(world.folds.n_folds):
             counts = popularity(world.dataset, fold != number, world.histories)
             rows = fold[lists.user] == number
             known[rows] = counts[lists.items[rows]]

@@ -119,7 +119,7 @@ def run_system(
     name = f"evaluation/{kind}/{system.name}"
     on_progress = world.reporter.start(name, "trainings")
     jobs = [(backbone, seed) for backbone in config.evaluation.backbones for seed in _seeds(world)]
-    trainings = int(world.folds.fold.max()) + 1  # of a job
+    trainings = world.folds.n_folds  # of a job
 
     def work(writer: StageWriter) -> None:
         missing = [job for job in jobs if not writer.has(_file(*job))]
