@@ -77,6 +77,7 @@ def make_finished_run(
         {"items": read, "ratings": histories.ratings, "lengths": histories.lengths},
         deployed / "histories.safetensors",
     )
+    (deployed / "log.json").write_text('{"ratings": [1.0, 5.0]}', encoding="utf-8")
     _frame("item", len(item_taste)).write_parquet(deployed / "items.parquet")
     users = _frame("user", N_USERS)
     users.write_parquet(deployed / "users.parquet")

@@ -191,6 +191,9 @@ def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
         assert data.interactions == tmp_path / "logs/log.csv"
         assert data.items == tmp_path / "items.csv"
         assert data.users == Path("/home/someone/users.csv")
+    december = load_config("project/run.yaml", ["data.interactions=logs/december.csv"]).data
+    assert december.interactions == tmp_path / "logs/december.csv"
+    assert december.items == tmp_path / "items.csv"
 
 
 def test_a_template_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

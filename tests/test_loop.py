@@ -125,6 +125,7 @@ def test_what_is_deployed_reads_the_history_with_the_texts_or_the_texts_alone(
     known = latest_histories(world.dataset, most) if latest else world.histories
     vectors = world.encoder.encode(read_texts(world, texts, join_history=joined, histories=known))
     assert len(vectors) == 2
+    assert json.loads((folder / "deployed/log.json").read_text()) == {"ratings": [1.0, 5.0]}
     histories = load_file(folder / "deployed/histories.safetensors")
     np.testing.assert_array_equal(histories["items"], known.items)
     stored = load_file(folder / "deployed/vectors.safetensors")

@@ -80,11 +80,11 @@ class TestNames:
         """The tests run with HF_HUB_OFFLINE=1."""
         with pytest.raises(MissingPartError, match="on the model hub") as caught:
             language_model_folder("nobody/no-such-model-here")
-        assert caught.value.found.startswith("nobody/no-such-model-here: ")
+        assert caught.value.found.startswith("no folder nobody/no-such-model-here here")
         assert caught.value.expected.startswith("a language model")
 
     def test_id_that_the_hub_refuses(self) -> None:
-        with pytest.raises(MissingPartError, match="Check the id"):
+        with pytest.raises(MissingPartError, match="Check the path, or the id"):
             encoder_folder("too/many/parts")
 
 

@@ -458,8 +458,8 @@ class TestFolders:
 
     def test_file_instead_of_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "run").write_text("", encoding="utf-8")
-        with pytest.raises(WorkspaceError, match="a folder that can be written to"):
-            Workspace(tmp_path / "run").create()
+        with pytest.raises(WorkspaceError, match=r"run is a file"):
+            Workspace(tmp_path / "run")
         with pytest.raises(WorkspaceError, match="a folder that can be written to"):
             Workspace(tmp_path / "run" / "inside").create()
 

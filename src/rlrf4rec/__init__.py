@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from rlrf4rec.config import Config, load_config
     from rlrf4rec.errors import RLRF4RecError
     from rlrf4rec.running import run
+    from rlrf4rec.serving import RankRequest
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "RLRF4RecError", "Run", "load_config", "load_run", "run"]
+__all__ = ["Config", "RLRF4RecError", "RankRequest", "Run", "load_config", "load_run", "run"]
 
 _HOMES = {
     "Config": "config",
     "RLRF4RecError": "errors",
+    "RankRequest": "serving",
     "Run": "api",
     "load_config": "config",
     "load_run": "api",

@@ -165,9 +165,9 @@ def _local_or_hub(name: str, *, what: str) -> Path:
         )
     except Exception as error:  # the hub's client raises many kinds: network, gate, name, disk
         raise MissingPartError(
-            f"{what} on the model hub or in its local cache",
-            found=f"{name}: {type(error).__name__}",
-            remedy="Check the id and the network, or set a local folder, or a packaged model.",
+            f"{what}: a folder, or an id on the model hub or in its local cache",
+            found=f"no folder {name} here, and on the hub: {type(error).__name__}",
+            remedy="Check the path, or the id and the network, or set a packaged model.",
         ) from error
 
 

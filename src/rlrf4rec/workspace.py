@@ -119,6 +119,10 @@ class Workspace:
 
     def _check_version(self) -> None:
         marker = self.folder / _MARKER
+        if self.folder.is_file():
+            raise WorkspaceError(
+                "a run's folder", found=f"{self.folder} is a file", remedy="Name its folder."
+            )
         if marker.exists():
             try:
                 version = json.loads(marker.read_text(encoding="utf-8"))["format_version"]

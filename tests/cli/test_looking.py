@@ -21,9 +21,22 @@ def test_validate_says_what_would_run(call: Call, config_file: Path) -> None:
     assert plan["ok"]
     assert (plan["users"], plan["items"], plan["interactions"]) == (6, 40, 72)
     assert plan["lists"] == {"popular": 6}
+    assert plan["dropped"] == {}
     assert plan["texts before tuning"] == 60
     assert plan["trainings a system"] == 9  # 3 backbones, 3 seeds, 1 fold
     assert call("validate", config_file).stdout.splitlines()[-1] == "ok"
+
+
+def test_validate_says_what_is_left_out(call: Call, config_file: Path) -> None:
+    log = config_file.parent / "log.csv"
+    log.write_text(log.read_text() + "\nu0,,3\nu1,gone,3\n", encoding="utf-8")
+    result = call("validate", config_file)
+    assert "missing item id: 1" in result.stdout
+    assert "item not in catalogue: 1" in result.stdout
+    assert json.loads(call("validate", config_file, "--json").stdout)["dropped"] == {
+        "missing item id": 1,
+        "item not in catalogue": 1,
+    }
 
 
 def test_validate_shows_what_the_llm_reads(call: Call, config_file: Path) -> None:

@@ -62,6 +62,15 @@ def test_a_bad_line_is_named_after_the_lines_before_it_are_answered(
     assert "line 3" in result.stderr
 
 
+def test_a_rating_on_another_scale_is_named_with_its_line(call: Call, run_folder: Path) -> None:
+    """The log's ratings go from 1 to 5."""
+    text = LINES[0] + '\n{"history": [["i1", 5], ["i2", 80]], "candidates": ["i3"]}\n'
+    result = call("rerank", run_folder, "--input", "-", text=text)
+    assert result.exit_code == 2
+    assert len(result.stdout.splitlines()) == 1
+    assert "80 at place 1 of the history (line 2)" in result.stderr
+
+
 def test_a_file_is_written_whole_or_not_at_all(
     call: Call, run_folder: Path, tmp_path: Path
 ) -> None:

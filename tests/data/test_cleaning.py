@@ -14,6 +14,7 @@ from rlrf4rec.data import load_dataset, reading_histories
 from rlrf4rec.data.cleaning import needed_interactions
 from rlrf4rec.errors import DataError
 from rlrf4rec.records import Dataset
+from rlrf4rec.say_once import say_once
 
 HEAD = "user_id,item_id,rating,timestamp\n"
 RATED = {"rating": "rating", "timestamp": "timestamp"}
@@ -161,7 +162,7 @@ def test_strange_ids_survive(table_config) -> None:
     data = load_dataset(table_config(log.write_csv(), items.write_csv()))
     assert data.users["user_id"].to_list() == sorted(STRANGE_IDS)
     assert data.items["item_id"].to_list() == data.items["title"].to_list() == sorted(STRANGE_IDS)
-    assert data.dropped == {}
+    assert data.dropped == {"interaction of a user called 'NaN' (kept)": len(STRANGE_IDS)}
     for user in STRANGE_IDS:
         assert item_ids(data, user) == STRANGE_IDS
 
@@ -328,7 +329,59 @@ def test_user_profiles_and_item_details(table_config, tmp_path: Path) -> None:
         )
     )
     assert data.users.rows() == [(0, "a", "30; Old Town"), (1, "b", "")]
+    assert data.dropped["user not in the users file (kept)"] == 1
     assert data.items["details"].to_list() == ["Acme; x, y", ""]
+
+
+def test_a_users_file_of_other_people(table_config, tmp_path: Path) -> None:
+    users = tmp_path / "people.csv"
+    users.write_text("user_id,age\nu1,30\n")
+    config = table_config("user_id,item_id\n1,i1\n1,i2\n", users=str(users))
+    with pytest.raises(DataError, match=r"none of them; .* \['1'\] in the log and \['u1'\] there"):
+        load_dataset(config)
+
+
+def test_a_number_that_is_missing_is_no_detail(table_config) -> None:
+    items = pl.DataFrame({"item_id": ["i1", "i2"], "title": "A", "price": [float("nan"), 2.5]})
+    log = "user_id,item_id\na,i1\na,i2\n"
+    data = load_dataset(table_config(log, items, columns={"details": ["price"]}))
+    assert data.items["details"].to_list() == ["", "2.5"]
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    say_once.cache_clear()
+    return caplog
+
+
+def test_a_log_that_loses_much_of_itself_says_so(
+    table_config, said: pytest.LogCaptureFixture
+) -> None:
+    """Leading zeros are gone from one of the ten rows, then from one of fifty."""
+    items = "item_id,title\n" + "".join(f"0{n},T\n" for n in range(1, 6))
+    rows = "".join(f"a,0{1 + n % 5},{n}\n" for n in range(9))
+    columns = {"position": "n"}
+    load_dataset(table_config("user_id,item_id,n\na,7,0\n" + rows, items, columns))
+    assert "1 of 10 rows of " in said.text
+    assert "(item not in catalogue: 1); item ids look like '7' in the log and '01'" in said.text
+    said.clear()
+    rows = "".join(f"a,0{1 + n % 5},{n}\n" for n in range(49))
+    load_dataset(table_config("user_id,item_id,n\na,7,0\n" + rows, items, columns))
+    assert not said.text
+
+
+@pytest.mark.parametrize("write", [str, lambda log: pl.read_csv(log.encode())])
+def test_times_of_two_units_are_refused(table_config, write) -> None:
+    log = "user_id,item_id,time\na,i1,1700000000\na,i2,1700000001\na,i3,1700000002000\n"
+    config = table_config(write(log), columns={"timestamp": "time"})
+    with pytest.raises(DataError, match=r"one unit.*'1700000000' and .*'1700000002000'"):
+        load_dataset(config)
+
+
+def test_dates_of_the_first_weeks_of_1970_are_dates(table_config) -> None:
+    log = "user_id,item_id,time\na,i1,2024-01-01\na,i2,1970-01-20\n"
+    data = load_dataset(table_config(log, columns={"timestamp": "time"}))
+    assert item_ids(data, "a") == ["i2", "i1"]
 
 
 def test_duplicate_users_in_the_users_file(table_config, tmp_path: Path) -> None:

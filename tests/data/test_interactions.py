@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -142,7 +143,9 @@ def in_plain_python(
             log = [{**row, "rating": float(np.float32(row["rating"]))} for row in log]
         log = keep(log, [math.isfinite(row["rating"]) for row in log], "non-finite rating")
     log = keep(log, [row["item id"] in catalogue for row in log], "item not in catalogue")
-    log = keep(log, first_ones([tuple(row.values()) for row in log]), "duplicate row")
+    timed = columns.timestamp is not None or columns.position is not None
+    again = "duplicate row" if timed else "duplicate row (no time or position tells it apart)"
+    log = keep(log, first_ones([tuple(row.values()) for row in log]), again)
     log.sort(key=lambda row: [row[part] for part in ("timestamp", "position") if part in row])
     if data.repeats == "first":
         reason = "later interaction with the same item (data.repeats)"
@@ -216,7 +219,7 @@ def test_a_broken_column_is_an_error(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:4] + bytes(20) + content[24:])
     table = open_table(path)
-    with pytest.raises(DataError, match=r"a readable CSV .*log\.parquet"):
+    with pytest.raises(DataError, match=r"a readable Parquet file.*log\.parquet"):
         table.column("user_id")
 
 
@@ -259,6 +262,37 @@ def test_a_folder_of_parquet_files_is_one_table(tmp_path: Path) -> None:
         assert table.column("user_id").to_list() == ["a", "b", "c"]
     with pytest.raises(DataError, match="a folder without Parquet files"):
         open_table(tmp_path)
+
+
+def test_partitions_of_a_folder_are_read_too(tmp_path: Path) -> None:
+    """By the order of their names; what Spark keeps for itself is not."""
+    for folder, user in (("month=2/day=1", "b"), ("month=1/day=9", "a"), ("_temporary/0", "x")):
+        (tmp_path / folder).mkdir(parents=True)
+        pl.DataFrame({"user_id": [user]}).write_parquet(tmp_path / folder / "part-0.parquet")
+    for opens in (open_table, read_table):
+        assert opens(tmp_path).column("user_id").to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ({"user_id": [1]}, "column 'user_id': String in part-0.parquet, Int64 in part-1.parquet"),
+        ({"user": ["b"]}, "column 'user_id': String in part-0.parquet, missing in part-1.parquet"),
+        (None, "part-1.parquet is no Parquet file"),
+    ],
+)
+def test_a_part_unlike_the_first_is_named(
+    tmp_path: Path, part: dict[str, list[object]] | None, found: str
+) -> None:
+    pl.DataFrame({"user_id": ["a"]}).write_parquet(tmp_path / "part-0.parquet")
+    other = tmp_path / "part-1.parquet"
+    if part is None:
+        other.write_text("PAR1")
+    else:
+        pl.DataFrame(part).write_parquet(other)
+    with pytest.raises(DataError, match=re.escape(found)) as caught:
+        read_table(tmp_path)
+    assert "with one schema" in caught.value.remedy
 
 
 def test_true_and_false_are_no_times(tmp_path: Path) -> None:

@@ -51,6 +51,34 @@ def test_candidates_come_best_first(reranker: Reranker) -> None:
     assert ranking.known_user
 
 
+@pytest.mark.parametrize(
+    ("ratings", "given", "told"),
+    [
+        ("[1.0, 5.0]", 5.5, r"ratings from 1 to 5.*found 5\.5 at place 1"),
+        ("[1.0, 5.0]", 0.5, r"ratings from 1 to 5.*found 0\.5 at place 1"),
+        ("null", 3.0, "no ratings, as in the log"),
+    ],
+)
+def test_a_rating_on_another_scale_is_refused(
+    folder: Path, tmp_path: Path, ratings: str, given: float, told: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "run/deployed/log.json").write_text(f'{{"ratings": {ratings}}}')
+    reranker = Reranker.load(tmp_path / "run")
+    with pytest.raises(RequestError, match=told):
+        reranker.rerank(CANDIDATES, history=[("i1", None), ("i2", given)])
+    assert len(reranker.rerank(CANDIDATES, history=[("i1", None)])) == len(CANDIDATES)
+    # Runs of before know no scale.
+    (tmp_path / "run/deployed/log.json").unlink()
+    Reranker.load(tmp_path / "run").rerank(CANDIDATES, history=[("i2", given)])
+
+
+def test_what_is_no_request_is_named(reranker: Reranker) -> None:
+    for given in ({"user_id": "u0", "candidates": CANDIDATES}, ("u0", CANDIDATES)):
+        with pytest.raises(RequestError, match=rf"found {type(given).__name__} at place 1"):
+            reranker.rerank_many([RankRequest(CANDIDATES, "u0"), given])  # type: ignore[list-item]
+
+
 def test_many_at_once_are_ranked_as_one_by_one(reranker: Reranker) -> None:
     requests = [
         RankRequest(CANDIDATES, user_id="u0"),

@@ -52,7 +52,7 @@ def show_facts(facts: dict[str, object]) -> None:
     """Names and values on stdout, in two columns; a dict within is indented."""
     width = max(len(name) for name in facts) + 2
     for name, value in facts.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             typer.echo(name)
             for inner, number in value.items():
                 typer.echo(f"  {safe(str(inner))}: {_plain(number)}")
@@ -141,6 +141,6 @@ def _plain(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, dict)):
         return ", ".join(map(_plain, value)) or "none"
     return safe(str(value))

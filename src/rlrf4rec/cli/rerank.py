@@ -15,7 +15,7 @@ from rlrf4rec.cli.options import RunFolder, Verbose
 from rlrf4rec.errors import RequestError
 
 if TYPE_CHECKING:
-    from rlrf4rec.serving import RankRequest
+    from rlrf4rec.serving import RankRequest, RatingScale
 
 EPILOG = """\b
 Examples:
@@ -49,13 +49,15 @@ def rerank(
 
     reranker = Reranker.load(run)
     with _open_input(source) as lines, open_output(output) as answers:
-        for batch in _batches(lines, batch_size):
+        for batch in _batches(lines, batch_size, reranker.rating_scale):
             for request, ranking in zip(batch, reranker.rerank_many(batch), strict=True):
                 answers.write(to_json(request, ranking) + "\n")
             answers.flush()
 
 
-def _batches(lines: Iterable[bytes], size: int) -> Iterator[list[RankRequest]]:
+def _batches(
+    lines: Iterable[bytes], size: int, scale: RatingScale | None
+) -> Iterator[list[RankRequest]]:
     """Requests of the lines that are not blank; those before a bad line come before its error."""
     from rlrf4rec.serving.requests import parse_request
 
@@ -64,7 +66,7 @@ def _batches(lines: Iterable[bytes], size: int) -> Iterator[list[RankRequest]]:
         if not line.strip():
             continue
         try:
-            batch.append(parse_request(line, number))
+            batch.append(parse_request(line, number, scale))
         except RequestError:
             if batch:
                 yield batch

@@ -75,6 +75,7 @@ def _plan(config: Config) -> tuple[dict[str, object], str]:
         "users": dataset.n_users,
         "items": dataset.n_items,
         "interactions": dataset.interactions.height,
+        "dropped": dict(dataset.dropped),
         "lists": {kind: len(of_kind) for kind, of_kind in lists.items()},
         "template": f"{template.domain}: {', '.join(template.factors)}",
         "LLM": config.model.name,

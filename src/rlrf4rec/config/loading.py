@@ -15,9 +15,8 @@ from rlrf4rec.errors import ConfigError
 def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
     """Read a YAML file; ``section.key=value`` overrides win over it.
 
-    Relative paths in the `data` section are taken from the file's own folder. So are a template,
-    an LLM and an encoder that the file names by a path; those of an override are taken from the
-    working directory.
+    Relative paths that the file names (data, a template, an LLM, an encoder) are taken from its own
+    folder, those of an override from the working directory.
 
     Raises:
         ConfigError: unreadable file or wrong settings; all wrong settings are named together.
@@ -32,11 +31,12 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
             found=f"{path}: {type(raw).__name__}",
             remedy="See configs/demo.yaml.",
         )
-    _resolve_names(raw, path.parent)
+    for resolve in (_resolve_names, _resolve_paths):
+        resolve(raw, path.parent)
     for override in overrides or []:
         _apply_override(raw, override)
-    _resolve_names(raw, Path())
-    _resolve_paths(raw, path.parent)
+    for resolve in (_resolve_names, _resolve_paths):
+        resolve(raw, Path())
     return parse_config(raw, origin=str(path))
 
 

@@ -13,13 +13,23 @@ from rlrf4rec.config import Config, DataConfig, ListsConfig
 from rlrf4rec.data.amazon import load_amazon
 from rlrf4rec.data.interactions import Log, clean_interactions, first_of_repeats, renumber
 from rlrf4rec.data.movielens import load_movielens
-from rlrf4rec.data.parsing import parse_ids
+from rlrf4rec.data.parsing import id_texts, id_values, parse_ids
 from rlrf4rec.data.raw import RawLog, RawTable
 from rlrf4rec.data.seeds import sample_ids
 from rlrf4rec.data.steps import Counts, count, drop, number
 from rlrf4rec.data.table import load_table
 from rlrf4rec.errors import DataError
 from rlrf4rec.records import Dataset
+from rlrf4rec.say_once import say_once
+
+NOTABLE_LOSS = 0.05
+"""Share of a log's rows that may be left out without a word."""
+
+LOOKED_AT = 100_000
+"""Rows among which an id is looked for that the catalogue lacks."""
+
+NO_VALUE = ("nan", "NaN", "NULL", "null", "None", "<NA>", "NaT", "\\N")
+"""What pandas, databases and str() write for a value that is missing."""
 
 
 def load_dataset(config: Config) -> Dataset:
@@ -49,13 +59,18 @@ def clean(raw: RawLog, config: Config) -> Dataset:
     """
     dropped: Counts = dict(raw.dropped)
     items = _clean_catalogue(raw.items, dropped)
-    log = clean_interactions(raw.interactions, items, dropped)
+    lost: Counts = {}
+    log = clean_interactions(raw.interactions, items, lost)
+    _say_what_is_lost(raw, items, lost)
+    for reason, rows in lost.items():
+        count(rows, reason, dropped)
+    _count_marks(log, dropped)
     if config.data.repeats == "first":
         log = first_of_repeats(log, dropped)
     log, items = _keep_core(log, items, config.data, dropped)
     users = _choose_users(log, config, dropped)
     if not users.height:
-        raise _nothing_left(raw, log, config.lists, dropped)
+        raise _nothing_left(raw, items, log, config.lists, dropped)
     return Dataset(
         name=config.data.name or raw.name,
         interactions=_number_interactions(log, users),
@@ -63,6 +78,36 @@ def clean(raw: RawLog, config: Config) -> Dataset:
         users=_add_profiles(users.drop("before"), raw.users, dropped),
         dropped=dropped,
     )
+
+
+def _say_what_is_lost(raw: RawLog, items: pl.DataFrame, lost: Counts) -> None:
+    """A log that loses much of itself before any setting has a say is seldom meant so."""
+    n_lost, n_rows = sum(lost.values()), raw.interactions.height
+    if n_lost > NOTABLE_LOSS * n_rows:
+        reasons = ", ".join(f"{reason}: {rows:,}" for reason, rows in lost.items())
+        say_once(
+            f"{n_lost:,} of {n_rows:,} rows of {raw.interactions.path} are left out ({reasons})"
+            f"{_unlike_ids(raw, items, lost)}."
+        )
+
+
+def _unlike_ids(raw: RawLog, items: pl.DataFrame, dropped: Counts) -> str:
+    """An item id of the log that the catalogue lacks, and one that it has."""
+    if "item not in catalogue" not in dropped or not items.height:
+        return ""
+    ids = id_texts(id_values(raw.interactions, "item_id").head(LOOKED_AT)).drop_nulls()
+    unknown = ids.filter(~ids.is_in(items["item_id"].implode())).head(1)
+    return "".join(
+        f"; item ids look like {ours!r} in the log and {items['item_id'][0]!r} in the catalogue"
+        for ours in unknown
+    )
+
+
+def _count_marks(log: Log, dropped: Counts) -> None:
+    """Ids that other programs write where there is none; here they are ids like any other."""
+    for user in log.user_ids.is_in(NO_VALUE).arg_true():
+        of_user = int((log.rows["user"] == user).sum())
+        count(of_user, f"interaction of a user called {log.user_ids[user]!r} (kept)", dropped)
 
 
 def _clean_catalogue(table: RawTable, dropped: Counts) -> pl.DataFrame:
@@ -151,6 +196,15 @@ def _add_profiles(users: pl.DataFrame, table: RawTable | None, dropped: Counts) 
     known = table.frame.with_columns(parse_ids(table, "user_id"))
     _refuse_duplicates(table, known["user_id"], "user_id")
     known = drop(known, pl.col("user_id").is_null(), "user row without a user id", dropped)
+    strangers = int((~users["user_id"].is_in(known["user_id"].implode())).sum())
+    if strangers == users.height:
+        ours, theirs = (ids.head(1).to_list() for ids in (users["user_id"], known["user_id"]))
+        raise DataError(
+            f"users of the log in {table.path}",
+            found=f"none of them; user ids look like {ours} in the log and {theirs} there",
+            remedy="Write the ids alike in both files, or name another column under data.columns.",
+        )
+    count(strangers, "user not in the users file (kept)", dropped)
     return users.join(
         known.select("user_id", "profile"), on="user_id", how="left", maintain_order="left"
     ).with_columns(pl.col("profile").fill_null(""))
@@ -169,12 +223,11 @@ def _refuse_duplicates(table: RawTable, ids: pl.Series, column: str) -> None:
         )
 
 
-def _nothing_left(raw: RawLog, log: Log, lists: ListsConfig, dropped: Counts) -> DataError:
+def _nothing_left(
+    raw: RawLog, items: pl.DataFrame, log: Log, lists: ListsConfig, dropped: Counts
+) -> DataError:
     counts = ", ".join(f"{reason}: {number}" for reason, number in dropped.items())
-    examples = ""
-    if not log.rows.height and "item not in catalogue" in dropped:
-        ours, theirs = (table.column("item_id")[0] for table in (raw.interactions, raw.items))
-        examples = f"; item ids look like {ours!r} in the log and {theirs!r} in the catalogue"
+    examples = "" if log.rows.height else _unlike_ids(raw, items, dropped)
     return DataError(
         f"at least one user with {needed_interactions(lists)} usable interactions "
         f"(lists.min_history {lists.min_history}, lists.max_reading {lists.max_reading}, "

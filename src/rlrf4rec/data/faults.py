@@ -1,13 +1,15 @@
-"""What is wrong with a text file that cannot be read as a table, and in which row."""
+"""What is wrong with a file that cannot be read as a table, and in which row or part."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+import polars as pl
 
 # What files of other formats begin with.
 _BEGINNINGS = {
@@ -27,6 +29,25 @@ def other_format(path: Path) -> str | None:
     for known, what in _BEGINNINGS.items():
         if beginning.startswith(known):
             return what
+    return None
+
+
+def unlike_parts(parts: Sequence[Path]) -> str | None:
+    """The first of several Parquet files that is none, or has other columns or types than the
+    first one; None: they are alike.
+    """
+    first: dict[str, pl.DataType] | None = None
+    for part in parts:
+        try:
+            schema = pl.read_parquet_schema(part)
+        except (pl.exceptions.PolarsError, OSError):
+            return f"{part.name} is no Parquet file"
+        first = schema if first is None else first
+        for column in {**first, **schema}:
+            types = [str(known.get(column, "missing")) for known in (first, schema)]
+            if types[0] != types[1]:
+                where = f"{types[0]} in {parts[0].name}, {types[1]} in {part.name}"
+                return f"column {column!r}: {where}"
     return None
 
 

@@ -75,7 +75,8 @@ def clean_interactions(table: RawTable, items: pl.DataFrame, dropped: Counts) ->
     _leave_out(kept, unknown, "item not in catalogue", dropped)
     user, row = _kept_rows(users, kept)
     row, again = _order(user, row, columns, keys)
-    count(int(again.sum()), "duplicate row", dropped)
+    reason = "duplicate row" if keys else "duplicate row (no time or position tells it apart)"
+    count(int(again.sum()), reason, dropped)
     if again.any():
         user, row = user[~again], row[~again]
     rows = pl.DataFrame({"user": user, **{name: of[row] for name, of in columns.items()}})

@@ -15,6 +15,10 @@ ISO_FORMATS = (
 )
 
 
+UNITS = (10**9, 10**12, 10**15, 10**18)
+"""2001 in seconds since 1970, in milli-, micro- and nanoseconds; our time is up to four of each."""
+
+
 def parse_ids(table: RawTable, column: str) -> pl.Series:
     """Ids as text, untouched; null where an id is missing or blank.
 
@@ -99,29 +103,50 @@ def parse_times(table: RawTable, column: str) -> pl.Series:
     zone count as UTC.
 
     Raises:
-        DataError: a value that fits neither, or not the first value's kind.
+        DataError: a value that fits neither, or not the first value's kind; numbers of two units.
     """
     values = table.column(column)
-    if values.dtype.is_integer():
-        return _to_whole(table, column, values)
     if values.dtype in (pl.Date, pl.Datetime):
         return values.to_physical().cast(pl.Int64)
     if values.dtype == pl.Boolean:
         raise _wrong_type(table, column, "times")
-    if values.dtype != pl.String:
-        return _finite_times(table, column, parse_numbers(table, column))
-    text = _unblank(values)
-    # NaN is how pandas marks a missing time, among numbers and dates alike.
-    text = text.set(text.str.to_lowercase() == "nan", None)
-    first = text.drop_nulls().head(1)
-    if first.cast(pl.Float64, strict=False).null_count():
-        times = _parse_iso(text)
-        _refuse(table, column, text.is_not_null() & times.is_null(), "an ISO date or time")
-        return times
-    whole = _whole_texts(text)
+    if values.dtype == pl.String:
+        values = _unblank(values)
+        # NaN is how pandas marks a missing time, among numbers and dates alike.
+        values = values.set(values.str.to_lowercase() == "nan", None)
+        if values.drop_nulls().head(1).cast(pl.Float64, strict=False).null_count():
+            times = _parse_iso(values)
+            _refuse(table, column, values.is_not_null() & times.is_null(), "an ISO date or time")
+            return times
+    times = _time_numbers(table, column, values)
+    _refuse_mixed_units(table, column, times)
+    return times
+
+
+def _time_numbers(table: RawTable, column: str, values: pl.Series) -> pl.Series:
+    if values.dtype.is_integer():
+        return _to_whole(table, column, values)
+    whole = _whole_texts(values)
     if whole is not None:
         return whole
     return _finite_times(table, column, parse_numbers(table, column))
+
+
+def _refuse_mixed_units(table: RawTable, column: str, times: pl.Series) -> None:
+    """Seconds beside milliseconds, as of two exports in one file, would be sorted by their unit."""
+    if not (times >= UNITS[1]).any():
+        return
+    found: list[int] = []
+    for unit in UNITS:
+        of_unit = times.is_between(unit, 4 * unit).fill_null(False)
+        if of_unit.any():
+            found.append(int(of_unit.arg_max() or 0))
+    if len(found) > 1:
+        raise DataError(
+            "times in one unit",
+            found=" and ".join(table.place(index, column) for index in found),
+            remedy="Write all as seconds since 1970, all as milliseconds, or all as ISO dates.",
+        )
 
 
 def _whole_texts(values: pl.Series) -> pl.Series | None:

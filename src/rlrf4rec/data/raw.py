@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from rlrf4rec.data.faults import first_bad_row, other_format
+from rlrf4rec.data.faults import first_bad_row, other_format, unlike_parts
 from rlrf4rec.errors import DataError
 
 PARQUET = (".parquet", ".pq")
@@ -126,8 +126,8 @@ def require_file(path: Path) -> None:
         raise DataError(
             f"a file at {path}",
             found=what,
-            remedy="Check the path in the data section of the configuration; relative paths are "
-            "taken from the configuration file's folder.",
+            remedy="Check the path in the data section of the configuration; a relative path is "
+            "taken from the configuration file's folder, with --set from the working directory.",
         )
 
 
@@ -138,8 +138,16 @@ def _require_table(path: Path) -> None:
 
 
 def _parts(folder: Path) -> list[Path]:
-    """The Parquet files of a folder, as Spark writes them, in the order of their names."""
-    return sorted(part for part in folder.iterdir() if part.is_file() and _is_parquet(part))
+    """The Parquet files of a folder and of its partitions (``month=5/``), as Spark writes them, in
+    the order of their paths.
+    """
+    return sorted(
+        part
+        for part in folder.rglob("*")
+        if part.is_file()
+        and _is_parquet(part)
+        and all("=" in name for name in part.relative_to(folder).parts[:-1])
+    )
 
 
 def open_table(path: Path) -> RawTable:
@@ -212,12 +220,20 @@ def _readable(path: Path) -> Iterator[None]:
         raise _no_rows(path) from error
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         reason = str(error).strip().partition("\n")[0]
-        if not _is_parquet(path):
+        if path.is_dir():
+            reason = unlike_parts(_parts(path)) or reason
+        elif not _is_parquet(path):
             reason = first_bad_row(path, _separator(path)) or reason
         raise _unreadable(path, reason) from error
 
 
 def _unreadable(path: Path, found: str) -> DataError:
+    if _is_parquet(path):
+        return DataError(
+            "a readable Parquet file, or a folder of such with the same columns of the same types",
+            found=f"{path}: {found}",
+            remedy="Write the file again, or all files of the folder with one schema.",
+        )
     return DataError(
         "a readable CSV (UTF-8, comma, one header row) or Parquet file",
         found=f"{path}: {found}",

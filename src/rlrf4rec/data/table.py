@@ -97,4 +97,6 @@ def _as_text(table: RawTable, column: str) -> pl.Expr:
         )
     if isinstance(dtype, pl.List):
         return pl.col(column).cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
-    return pl.col(column).cast(pl.String)
+    # NaN is how pandas marks a number that is missing.
+    values = pl.col(column).fill_nan(None) if dtype.is_float() else pl.col(column)
+    return values.cast(pl.String)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -18,6 +19,29 @@ History = Sequence[tuple[str, float | None]]
 _EXAMPLE = 'For example {"user_id": "22", "candidates": ["242", "302"]}.'
 _FIELDS = ("user_id", "history", "candidates")
 _LARGEST = 3.4e38
+
+
+class RatingScale(NamedTuple):
+    """The ratings of the log that a reranker has learned from; of one without, both are NaN."""
+
+    lowest: float
+    highest: float
+
+    def check(self, request: RankRequest) -> None:
+        """A rating on another scale would be read as love or hate.
+
+        Raises:
+            RequestError: naming the first one.
+        """
+        for place, (_, rating) in enumerate(request.history or ()):
+            if rating is not None and not self.lowest <= rating <= self.highest:
+                unrated = math.isnan(self.lowest)
+                scale = f"from {self.lowest:g} to {self.highest:g}"
+                raise RequestError(
+                    "no ratings, as in the log" if unrated else f"ratings {scale}, as in the log",
+                    found=f"{rating:g} at place {place} of the history",
+                    remedy="Leave the rating null" + ("." if unrated else ", or bring it there."),
+                )
 
 
 @dataclass(frozen=True)
@@ -94,18 +118,22 @@ class Ranking:
         return len(self.items)
 
 
-def parse_request(line: bytes, number: int) -> RankRequest:
+def parse_request(line: bytes, number: int, scale: RatingScale | None = None) -> RankRequest:
     """A request from a line of JSON.
 
     Args:
         line: UTF-8.
         number: the line's number, from 1, for errors.
+        scale: what its ratings must keep to; None: not known.
 
     Raises:
         RequestError: naming the line.
     """
     try:
-        return _from_json(json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
+        request = _from_json(json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
+        if scale is not None:
+            scale.check(request)
+        return request
     except RequestError as error:
         raise RequestError(
             error.expected, found=f"{error.found} (line {number})", remedy=error.remedy

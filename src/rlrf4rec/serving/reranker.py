@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,13 @@ import polars as pl
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from rlrf4rec.errors import WorkspaceError
+from rlrf4rec.errors import RequestError, WorkspaceError
 from rlrf4rec.recommenders import FittedRecommender, ListInputs
 from rlrf4rec.records import PADDING, CandidateLists, Float32Array, Histories, IntArray
-from rlrf4rec.serving.requests import History, Ranked, Ranking, RankRequest
+from rlrf4rec.serving.requests import History, Ranked, Ranking, RankRequest, RatingScale
+
+SCALE_FILE = "log.json"
+"""Of a deployed folder: ``ratings``, the log's lowest and highest one, or null without any."""
 
 MAX_CANDIDATES_AT_ONCE = 8192
 """Lists are scored in parts, so that a long stream needs little memory."""
@@ -53,6 +58,7 @@ class Reranker:
         item_vectors: text vectors of the items ``[i, d]``.
         text_vectors: text vectors of the users' texts ``[r, d]``.
         text_rows: ``[u]``, the row of each user's text, -1 for none.
+        rating_scale: what the ratings of requests must keep to; None: not known.
     """
 
     def __init__(
@@ -64,12 +70,14 @@ class Reranker:
         item_vectors: Float32Array,
         text_vectors: Float32Array,
         text_rows: IntArray,
+        rating_scale: RatingScale | None = None,
     ) -> None:
         # Without item texts the recommender knows the items it has met, and none after the last.
         n_items = recommender.model.sizes.n_items
         self._items = {item_id: item for item, item_id in enumerate(item_ids[:n_items])}
         self._users = {user_id: user for user, user_id in enumerate(user_ids)}
         self._histories = histories
+        self.rating_scale = rating_scale
         knowledge = recommender.knowledge
         self._text_rows = text_rows if knowledge.user else np.full_like(text_rows, -1)
         # Taken in once: a request then costs little but its own list.
@@ -111,8 +119,16 @@ class Reranker:
                 vectors["items"],
                 vectors["texts"],
                 vectors["rows"],
+                _rating_scale(folder),
             )
-        except (OSError, SafetensorError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        except (
+            OSError,
+            SafetensorError,
+            ValueError,
+            KeyError,
+            TypeError,
+            pl.exceptions.PolarsError,
+        ) as error:
             raise WorkspaceError(
                 f"a whole reranker in {folder}",
                 found=f"{type(error).__name__}: {error}",
@@ -139,7 +155,7 @@ class Reranker:
                 counted; of the rest, as many of the last as the recommender was trained with.
 
         Raises:
-            RequestError: see `RankRequest`.
+            RequestError: see `RankRequest`; or ratings that are not of the log's scale.
         """
         return self.rerank_many([RankRequest(candidates, user_id, history)])[0]
 
@@ -147,7 +163,19 @@ class Reranker:
         """Rank many lists at once: the same rankings as one by one, in the requests' order.
 
         Lists may differ in length.
+
+        Raises:
+            RequestError: something else than requests, or ratings that are not of the log's scale.
         """
+        for place, request in enumerate(requests):
+            if not isinstance(request, RankRequest):
+                raise RequestError(
+                    "a rlrf4rec.RankRequest for each list",
+                    found=f"{type(request).__name__} at place {place}",
+                    remedy='For example RankRequest(["242", "302"], user_id="22").',
+                )
+            if self.rating_scale is not None:
+                self.rating_scale.check(request)
         readings = [self._reading(request) for request in requests]
         known = [
             [candidate for candidate in request.candidates if candidate in self._items]
@@ -212,6 +240,14 @@ class Reranker:
             items[row, : len(reading.items)] = reading.items
             ratings[row, : len(reading.items)] = reading.ratings
         return Histories(items, ratings, np.array([len(reading.items) for reading in readings]))
+
+
+def _rating_scale(folder: Path) -> RatingScale | None:
+    """Of the log; None where an older version has deployed."""
+    if not (folder / SCALE_FILE).exists():
+        return None
+    ends = json.loads((folder / SCALE_FILE).read_text(encoding="utf-8"))["ratings"]
+    return RatingScale(*map(float, ends or (math.nan, math.nan)))
 
 
 def _order(candidates: Sequence[str], scores: dict[str, float]) -> tuple[Ranked, ...]:

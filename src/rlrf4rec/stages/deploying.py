@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 from safetensors.numpy import save_file
@@ -9,6 +11,7 @@ from safetensors.numpy import save_file
 from rlrf4rec.data import latest_histories
 from rlrf4rec.recommenders import backbone_identity, fit
 from rlrf4rec.records import Float32Array, Histories, IntArray
+from rlrf4rec.serving.reranker import SCALE_FILE
 from rlrf4rec.stages.systems import held_out_texts
 from rlrf4rec.stages.text_inputs import text_inputs, user_vectors
 from rlrf4rec.stages.trail import Trail
@@ -25,7 +28,8 @@ def deploy(world: World, trail: Trail) -> Stage:
     Writes what serving reads, and nothing else is needed there: ``recommender/``,
     ``vectors.safetensors`` (``items`` ``[i, d]``; ``texts`` ``[u, d]``, the mean of each user's
     texts, joined to the history's own or not; ``rows`` ``[u]``, the user's row of it, -1 for none),
-    ``histories.safetensors``, ``items.parquet``, ``users.parquet`` and ``texts.parquet``.
+    ``histories.safetensors``, ``log.json`` (the scale of its ratings), ``items.parquet``,
+    ``users.parquet`` and ``texts.parquet``.
     """
     config = world.config
     last = trail.final
@@ -60,6 +64,9 @@ def deploy(world: World, trail: Trail) -> Stage:
                 world, read, join_history=with_history or None, histories=known
             )
         _write_vectors(writer, world, vectors, rows, known)
+        rating = world.dataset.interactions["rating"].drop_nulls()
+        ends = [rating.min(), rating.max()] if len(rating) else None
+        writer.write_text(SCALE_FILE, json.dumps({"ratings": ends}))
         writer.write_frame("items.parquet", world.dataset.items)
         writer.write_frame("users.parquet", world.dataset.users)
         writer.write_frame("texts.parquet", texts.select("user", "user_id", "sample", "text"))
