@@ -1,13 +1,13 @@
 """What feedback gains over several tunings: python benchmarks/tunings.py RUN RUN …
 
-The runs differ in `alignment.seed` alone (axis ``tuning_seed`` of `rlrf4rec ablate`) and have the
-control of random pairs. A run's interval resamples users and says nothing of the luck of its one
-tuning; so each difference is shown for each tuning, and then for all of them averaged list by list.
+The runs differ in `alignment.seed` alone (axis ``tuning_seed`` of `rlrf4rec ablate`); what not all
+of them have tested, such as the control of random pairs, is left out. A run's interval resamples
+users and says nothing of the luck of its one tuning; so each difference is shown for each tuning,
+and then for all of them averaged list by list.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,9 @@ PAIRS = (
     ("tuned_round_1", "untuned"),
     ("random_pairs", "untuned"),
     ("tuned_round_1", "random_pairs"),
+    ("tuned_round_1", "profile"),
+    ("tuned_round_1", "history_text"),
+    ("tuned_round_1_with_history", "history_text"),
 )
 
 
@@ -35,8 +38,11 @@ def main(runs: list[Path]) -> None:
     worlds = [open_world(run_config(run), Workspace(run, replay=True)) for run in runs]
     config = worlds[0].config
     users = worlds[0].lists().select(tested_lists(worlds[0], config.lists.kind)).user
+    everywhere = set.intersection(*(_tested(run, config.lists.kind) for run in runs))
     for backbone in config.evaluation.backbones:
         for a, b in PAIRS:
+            if not {a, b} <= everywhere:
+                continue
             values = [
                 (_per_list(world, run, a, backbone), _per_list(world, run, b, backbone))
                 for world, run in zip(worlds, runs, strict=True)
@@ -51,12 +57,17 @@ def main(runs: list[Path]) -> None:
                 print(f"{backbone_label(backbone)}  {a} - {b}  {gain}  {name}")
 
 
+def _tested(run: Path, kind: str) -> set[str]:
+    """The systems that a run has tested."""
+    folder = run / "evaluation" / kind
+    return {path.name for path in folder.iterdir() if read_stage(path) is not None}
+
+
 def _per_list(world: World, run: Path, system: str, backbone: str) -> FloatArray:
     """NDCG of each tested list, ``[seeds, n]``."""
     kind = world.config.lists.kind
     stage = read_stage(run / "evaluation" / kind / system)
-    if stage is None:
-        sys.exit(f"{run} has not tested {system}: set alignment.random_pairs=true and run it")
+    assert stage is not None
     labels = world.lists(kind).select(tested_lists(world, kind)).labels
     return np.stack([ndcg(labels, scores, K) for scores in load_scores(world, stage, backbone)])
 
