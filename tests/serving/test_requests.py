@@ -10,7 +10,14 @@ import polars as pl
 import pytest
 
 from rlrf4rec.errors import RequestError
-from rlrf4rec.serving.requests import Ranked, Ranking, RankRequest, parse_request, to_json
+from rlrf4rec.serving.requests import (
+    Ranked,
+    Ranking,
+    RankRequest,
+    RatingScale,
+    parse_request,
+    to_json,
+)
 
 
 def test_a_line_becomes_a_request() -> None:
@@ -28,6 +35,12 @@ def test_candidates_come_as_a_list_an_array_or_a_column(
     assert RankRequest(kind(["i3", "i4"]), "u1") == RankRequest(["i3", "i4"], "u1")
     with pytest.raises(RequestError, match="'i3' twice"):
         RankRequest(kind(["i3", "i3"]), "u1")
+
+
+def test_the_scales_own_ends_are_on_it() -> None:
+    """As float32 stores them, 0.1 is above 0.1 and 0.7 below 0.7."""
+    ends = [float(np.float32(end)) for end in (0.1, 0.7)]
+    RatingScale(*ends).check(RankRequest(["i1"], history=[("i2", 0.1), ("i3", 0.7), ("i4", None)]))
 
 
 def test_what_has_no_order_is_no_candidate_list() -> None:

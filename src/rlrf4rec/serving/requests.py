@@ -34,7 +34,8 @@ class RatingScale(NamedTuple):
             RequestError: naming the first one.
         """
         for place, (_, rating) in enumerate(request.history or ()):
-            if rating is not None and not self.lowest <= rating <= self.highest:
+            # The log's are float32, in which 0.1 is a little more than 0.1.
+            if rating is not None and not self.lowest <= np.float32(rating) <= self.highest:
                 unrated = math.isnan(self.lowest)
                 scale = f"from {self.lowest:g} to {self.highest:g}"
                 raise RequestError(
