@@ -23,8 +23,8 @@ from command import call
 from fold_0 import ndcg_on_fold_0, said_gain
 from rlrf4rec.config import load_config
 from rlrf4rec.data.seeds import stable_hash
-from rlrf4rec.prompts.rendering import HistoryItem, shown_items
-from rlrf4rec.stages.prompting import reading_items
+from rlrf4rec.prompts.rendering import HistoryItem
+from rlrf4rec.stages.prompting import shown_history
 from rlrf4rec.stages.systems import System, history_text, one_row_each, profile, without_text
 from rlrf4rec.stages.text_inputs import linked_texts
 from rlrf4rec.stages.world import World, open_world
@@ -62,7 +62,7 @@ def _untuned(world: World, folder: Path) -> list[str]:
 
 def _forms(world: World) -> dict[str, list[str]]:
     """By name, everybody's text."""
-    shown = [_shown(world, user) for user in range(world.dataset.n_users)]
+    shown = [shown_history(world, user) for user in range(world.dataset.n_users)]
     liked = [_liked(world, items) for items in shown]
 
     def films(pick: Pick, count: int, *, details: bool = True) -> list[str]:
@@ -89,12 +89,6 @@ def _forms(world: World) -> dict[str, list[str]]:
         "8 drawn films, 4 genres": both(films(_drawn, 8), genres(4)),
         "3 drawn films, 6 genres": both(films(_drawn, 3), genres(6)),
     }
-
-
-def _shown(world: World, user: int) -> list[HistoryItem]:
-    return shown_items(
-        reading_items(world.dataset, world.histories, user), world.config.prompt.history_size
-    )
 
 
 def _liked(world: World, items: list[HistoryItem]) -> list[HistoryItem]:

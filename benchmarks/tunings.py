@@ -39,10 +39,9 @@ def main(runs: list[Path]) -> None:
     config = worlds[0].config
     users = worlds[0].lists().select(tested_lists(worlds[0], config.lists.kind)).user
     everywhere = set.intersection(*(_tested(run, config.lists.kind) for run in runs))
+    tested = [pair for pair in PAIRS if everywhere.issuperset(pair)]
     for backbone in config.evaluation.backbones:
-        for a, b in PAIRS:
-            if not {a, b} <= everywhere:
-                continue
+        for a, b in tested:
             values = [
                 (_per_list(world, run, a, backbone), _per_list(world, run, b, backbone))
                 for world, run in zip(worlds, runs, strict=True)

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from rlrf4rec.config import Config, parse_config
 from rlrf4rec.stages.trail import Round
-from rlrf4rec.stages.world import World
-from rlrf4rec.workspace import StageWriter
+from rlrf4rec.stages.world import World, open_world
+from rlrf4rec.workspace import StageWriter, Workspace
 
 USERS = [f"u{number}" for number in range(8)]
 
@@ -37,6 +37,11 @@ def make_config(folder: Path, model: Path) -> Config:
             "machine": {"engine": "transformers", "device": "cpu"},
         }
     )
+
+
+def make_world(folder: Path, model: Path) -> World:
+    """Of a run in ``folder/run``."""
+    return open_world(make_config(folder, model), Workspace(folder / "run"))
 
 
 def tuned_round(world: World) -> Round:

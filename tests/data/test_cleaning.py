@@ -333,14 +333,6 @@ def test_user_profiles_and_item_details(table_config, tmp_path: Path) -> None:
     assert data.items["details"].to_list() == ["Acme; x, y", ""]
 
 
-def test_a_users_file_of_other_people(table_config, tmp_path: Path) -> None:
-    users = tmp_path / "people.csv"
-    users.write_text("user_id,age\nu1,30\n")
-    config = table_config("user_id,item_id\n1,i1\n1,i2\n", users=str(users))
-    with pytest.raises(DataError, match=r"none of them; .* \['1'\] in the log and \['u1'\] there"):
-        load_dataset(config)
-
-
 def test_a_number_that_is_missing_is_no_detail(table_config) -> None:
     items = pl.DataFrame({"item_id": ["i1", "i2"], "title": "A", "price": [float("nan"), 2.5]})
     log = "user_id,item_id\na,i1\na,i2\n"
@@ -384,11 +376,20 @@ def test_dates_of_the_first_weeks_of_1970_are_dates(table_config) -> None:
     assert item_ids(data, "a") == ["i2", "i1"]
 
 
-def test_duplicate_users_in_the_users_file(table_config, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("people", "user", "message"),
+    [
+        ("user_id\na\na\n", "a", r"people\.csv, row 3"),
+        ("user_id,age\nu1,30\n", "1", r"none of them; .* \['1'\] in the log and \['u1'\] there"),
+    ],
+)
+def test_a_users_file_that_says_a_user_twice_or_none_of_them(
+    table_config, tmp_path: Path, people: str, user: str, message: str
+) -> None:
     users = tmp_path / "people.csv"
-    users.write_text("user_id\na\na\n")
-    config = table_config("user_id,item_id\na,i1\na,i2\n", users=str(users))
-    with pytest.raises(DataError, match=r"people\.csv, row 3"):
+    users.write_text(people)
+    config = table_config(f"user_id,item_id\n{user},i1\n{user},i2\n", users=str(users))
+    with pytest.raises(DataError, match=message):
         load_dataset(config)
 
 

@@ -14,16 +14,14 @@ from rlrf4rec.errors import MissingPartError, RequestError
 from rlrf4rec.stages.exporting import export_model
 from rlrf4rec.stages.prompting import write_prompts
 from rlrf4rec.stages.trail import Round, Trail
-from rlrf4rec.stages.world import World, open_world
+from rlrf4rec.stages.world import World
 from rlrf4rec.stages.writing import write_texts
-from rlrf4rec.workspace import Workspace
-from two_policies import USERS, make_config, tuned_round
+from two_policies import USERS, make_world, tuned_round
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> World:
-    folder = tmp_path_factory.mktemp("exporting")
-    return open_world(make_config(folder, tiny_model_folder), Workspace(folder / "run"))
+    return make_world(tmp_path_factory.mktemp("exporting"), tiny_model_folder)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def test_a_later_run_writes_with_it_as_the_policy_wrote(
 ) -> None:
     (tmp_path / "llm").mkdir()  # empty: there is nothing to lose
     export_model(world, trail, tmp_path / "llm")
-    later = open_world(make_config(tmp_path, tmp_path / "llm"), Workspace(tmp_path / "run"))
+    later = make_world(tmp_path, tmp_path / "llm")
     plan = dict.fromkeys(range(len(USERS)), 2)
     name = trail.final.folder(0)
     then = write_texts(world, name, plan, trail.prompts, trail.final.tuning[0])

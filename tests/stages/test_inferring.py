@@ -14,16 +14,14 @@ from rlrf4rec.errors import MissingPartError, RequestError
 from rlrf4rec.stages.inferring import infer_texts
 from rlrf4rec.stages.prompting import write_prompts
 from rlrf4rec.stages.trail import Round, Trail
-from rlrf4rec.stages.world import World, open_world
+from rlrf4rec.stages.world import World
 from rlrf4rec.stages.writing import write_texts
-from rlrf4rec.workspace import Workspace
-from two_policies import USERS, make_config, tuned_round
+from two_policies import USERS, make_world, tuned_round
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> World:
-    folder = tmp_path_factory.mktemp("inferring")
-    return open_world(make_config(folder, tiny_model_folder), Workspace(folder / "run"))
+    return make_world(tmp_path_factory.mktemp("inferring"), tiny_model_folder)
 
 
 @pytest.fixture(scope="module")

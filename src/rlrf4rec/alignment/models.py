@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -115,20 +117,19 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool = Fals
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """Write the trained adapter in PEFT's format, aside and then renamed."""
-    aside = _empty(folder.with_name(folder.name + ".partial"))
-    model.save_pretrained(
-        str(aside),
-        # TRL keeps a copy named "ref" beside it.
-        selected_adapters=["default"],
-        save_embedding_layers=False,
-    )
-    settings = aside / "adapter_config.json"
-    config = json.loads(settings.read_text(encoding="utf-8"))
-    if isinstance(config["target_modules"], list):
-        # PEFT writes a set, in another order each time: the same tuning, the same files.
-        config["target_modules"].sort()
-        write_json(settings, config)
-    _replace(folder, aside)
+    with _written_aside(folder) as aside:
+        model.save_pretrained(
+            str(aside),
+            # TRL keeps a copy named "ref" beside it.
+            selected_adapters=["default"],
+            save_embedding_layers=False,
+        )
+        settings = aside / "adapter_config.json"
+        config = json.loads(settings.read_text(encoding="utf-8"))
+        if isinstance(config["target_modules"], list):
+            # PEFT writes a set, in another order each time: the same tuning, the same files.
+            config["target_modules"].sort()
+            write_json(settings, config)
 
 
 def merge_adapter(base_model_folder: Path, adapter_folder: Path | None, output: Path) -> None:
@@ -149,8 +150,7 @@ def merge_adapter(base_model_folder: Path, adapter_folder: Path | None, output: 
     require_model(base_model_folder)
     if adapter_folder is not None:
         require_adapter(adapter_folder)
-    aside = _empty(output.with_name(output.name + ".partial"))
-    try:
+    with _written_aside(output) as aside:
         with no_progress_bars():
             model = load_base_model(base_model_folder, dtype=None)
             if adapter_folder is not None:
@@ -165,9 +165,6 @@ def merge_adapter(base_model_folder: Path, adapter_folder: Path | None, output: 
                 and file.suffix not in _WEIGHT_SUFFIXES
             ):
                 shutil.copy2(file, aside / file.name)
-        _replace(output, aside)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _adds_special_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -175,12 +172,15 @@ def _adds_special_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(with_special != tokenizer("a", add_special_tokens=False)["input_ids"])
 
 
-def _empty(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def _replace(folder: Path, aside: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+@contextmanager
+def _written_aside(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of ``folder`` once it is filled, or is removed."""
+    aside = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -31,12 +31,10 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
             found=f"{path}: {type(raw).__name__}",
             remedy="See configs/demo.yaml.",
         )
-    for resolve in (_resolve_names, _resolve_paths):
-        resolve(raw, path.parent)
+    _resolve(raw, path.parent)
     for override in overrides or []:
         _apply_override(raw, override)
-    for resolve in (_resolve_names, _resolve_paths):
-        resolve(raw, Path())
+    _resolve(raw, Path())
     return parse_config(raw, origin=str(path))
 
 
@@ -139,6 +137,12 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(
             "a YAML value after '='", found=repr(override), remedy="Quote the value."
         ) from error
+
+
+def _resolve(raw: dict[str, Any], folder: Path) -> None:
+    """Make what is relative to the folder whole; what is whole stays."""
+    _resolve_paths(raw, folder)
+    _resolve_names(raw, folder)
 
 
 def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:

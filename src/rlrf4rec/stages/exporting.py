@@ -37,7 +37,7 @@ def export_model(world: World, trail: Trail, output: Path, policy: int = 0) -> N
             else "The run's LLM is still the one that model.name says.",
         )
     require_file(tuning, "adapter/adapter_config.json")
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise RequestError(
             "a folder that is not there yet",
             found=f"{output}, which holds something",

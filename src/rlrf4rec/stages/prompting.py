@@ -11,7 +11,7 @@ from rlrf4rec.config import Config
 from rlrf4rec.data.seeds import stable_hash
 from rlrf4rec.models import language_model_folder, model_identity
 from rlrf4rec.prompts import Template
-from rlrf4rec.prompts.rendering import HistoryItem, PromptWriter
+from rlrf4rec.prompts.rendering import HistoryItem, PromptWriter, shown_items
 from rlrf4rec.records import Dataset, Histories
 from rlrf4rec.stages.world import World
 from rlrf4rec.workspace import Stage, StageWriter
@@ -77,6 +77,12 @@ def reading_items(dataset: Dataset, histories: Histories, user: int) -> list[His
         )
         for item, rating in zip(items, ratings, strict=True)
     ]
+
+
+def shown_history(world: World, user: int) -> list[HistoryItem]:
+    """Of a user's reading history, oldest first, the most that a prompt shows."""
+    items = reading_items(world.dataset, world.histories, user)
+    return shown_items(items, world.config.prompt.history_size)
 
 
 def write_prompts(world: World) -> Stage:

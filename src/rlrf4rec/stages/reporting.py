@@ -6,9 +6,8 @@ import numpy as np
 import polars as pl
 
 from rlrf4rec.evaluation.stories import CurvePoint, RankedItem, ReadItem, RewardedText, Story
-from rlrf4rec.prompts.rendering import shown_items
 from rlrf4rec.records import CandidateLists, Float32Array
-from rlrf4rec.stages.prompting import reading_items
+from rlrf4rec.stages.prompting import shown_history
 from rlrf4rec.stages.systems import first_texts
 from rlrf4rec.stages.trail import Trail
 from rlrf4rec.stages.trials import load_scores, tested_lists
@@ -54,12 +53,7 @@ def stories(world: World, trail: Trail, evaluated: dict[str, Stage]) -> list[Sto
     return [
         Story(
             user_id=world.dataset.users["user_id"][user],
-            history=[
-                ReadItem(item.title, item.rating)
-                for item in shown_items(
-                    reading_items(world.dataset, world.histories, user), config.prompt.history_size
-                )
-            ],
+            history=[ReadItem(item.title, item.rating) for item in shown_history(world, user)],
             best=_extreme(rewarded, user, config.reward.metric, last=True),
             worst=_extreme(rewarded, user, config.reward.metric, last=False),
             text_before=text_before.get(user, ""),
